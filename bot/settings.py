@@ -1,0 +1,180 @@
+"""What the operator may set: the environment and `.env`, read once, here and nowhere else.
+
+Every setting has a default that works on one machine without an account. `.env.example` explains each of them.
+"""
+
+import difflib
+import os
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bot.errors import PublicError
+
+STARTER = Path(__file__).parent / "starter"
+HANDBOOK = Path(__file__).parent / "handbook" / "handbook.jsonl"
+
+
+class Policy(StrEnum):
+    """Who is asked, and in which order."""
+
+    LOCAL_FIRST = "local-first"
+    API_FIRST = "api-first"
+    BOTH = "both"
+    LOCAL_ONLY = "local-only"
+
+
+class Settings(BaseSettings):
+    """The configuration of one bot."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    data_dir: Path = Path("data")
+    database_url: str = ""
+
+    slack_bot_token: SecretStr | None = None
+    slack_app_token: SecretStr | None = None
+    slack_signing_secret: SecretStr | None = None
+    slack_api_url: str = ""
+    http_port: int = Field(default=3000, ge=0, le=65535)
+    workspace_port: int = Field(default=8765, ge=0, le=65535)
+
+    admin_users: Annotated[tuple[str, ...], NoDecode] = ()
+    admin_channel: str = ""
+
+    answer_policy: Policy = Policy.LOCAL_FIRST
+    answer_deadline_s: float = Field(default=90.0, gt=0)
+    question_limit: int = Field(default=8000, ge=100, description="characters")
+    late_answer_limit_s: float = Field(default=3600.0, gt=0)
+
+    local_model: str = ""
+    local_max_new_tokens: int = Field(default=96, ge=1, le=8192)
+    local_system_prompt: str = ""
+    allow_downloads: bool = True
+
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str = ""
+    openai_model: str = "gpt-6-luna"
+    openai_reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] = "none"
+    gemini_api_key: SecretStr | None = None
+    gemini_base_url: str = ""
+    gemini_model: str = "gemini-3.5-flash-lite"
+    api_timeout_s: float = Field(default=60.0, gt=0)
+    api_max_output_tokens: int = Field(default=1024, ge=16)
+    api_system_prompt: str = ""
+
+    sample_domain: bool = True
+    train_quantization: Literal["nf4", "none"] = "nf4"
+    train_min_examples: int = Field(default=30, ge=1)
+    train_epochs: float | None = Field(default=None, gt=0)
+    train_timeout_s: float = Field(default=6 * 3600.0, gt=0)
+    evaluation_limit: int = Field(default=300, ge=10)
+    train_cron: str = "0 3 * * *"
+    timezone: str = "UTC"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "text"] = "auto"
+
+    @field_validator("admin_users", mode="before")
+    @classmethod
+    def _split_ids(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("is no time zone; write a name such as Europe/Berlin") from None
+        return value
+
+    @classmethod
+    def read(cls, env_file: Path | None = Path(".env"), **overrides: object) -> Self:
+        """Read `.env` and the environment (which wins). Raises PublicError naming each setting that is wrong."""
+        from_file = _read_env_file(env_file) if env_file is not None else {}
+        known = {name: value for name, value in from_file.items() if name in cls.model_fields}
+        environment = {
+            name: os.environ[name.upper()] for name in cls.model_fields if os.environ.get(name.upper())
+        }
+        try:
+            return cls(**{**known, **environment, **overrides})  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [_explain(dict(problem)) for problem in error.errors()]
+            raise PublicError("The settings cannot be used:\n" + "\n".join(lines)) from None
+
+    @property
+    def on_slack(self) -> bool:
+        """Whether the bot talks to real Slack instead of the local workspace."""
+        return self.slack_bot_token is not None
+
+    @cached_property
+    def database(self) -> str:
+        """The database's URL: DATABASE_URL, or a SQLite file in the data directory."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'apprentice.sqlite'}"
+
+    @cached_property
+    def base_model(self) -> str:
+        """Path or hub id of the local model; the starter model where none is set."""
+        return self.local_model or str(STARTER)
+
+    @property
+    def base_label(self) -> str:
+        """What people read as the base model's name."""
+        return Path(self.local_model).name if self.local_model else "starter (demo model)"
+
+    @property
+    def with_starter(self) -> bool:
+        """Whether the local model is the tiny demo model."""
+        return not self.local_model
+
+
+def _read_env_file(file: Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PublicError(f"{file} is not a text file in UTF-8. Copy .env.example and start again.") from None
+    except OSError as error:
+        raise PublicError(f"{file} cannot be read ({error.strerror}). Check its permissions.") from None
+    _check_lines(file, text)
+    return {name.lower(): value for name, value in dotenv_values(file).items() if value}
+
+
+def _check_lines(file: Path, text: str) -> None:
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip().removeprefix("export ")
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, _value = stripped.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise PublicError(
+                f"{file}, line {number}: this is no NAME=value: {line.strip()[:40]!r}. Correct or delete the line."
+            )
+        known = [field.upper() for field in Settings.model_fields]
+        close = difflib.get_close_matches(name.strip().upper(), known, n=1, cutoff=0.85)
+        if name.strip().upper() not in known and close:
+            raise PublicError(
+                f"{file}, line {number}: {name.strip()} is no setting. Did you mean {close[0]}?"
+            )
+
+
+def _explain(problem: dict[str, object]) -> str:
+    location = problem["loc"]
+    name = str(location[0]).upper() if isinstance(location, tuple) and location else "?"
+    said = str(problem["msg"]).removeprefix("Value error, ")
+    return f"  {name}: {said} (it is {_shown(problem.get('input'))})."
+
+
+def _shown(value: object) -> str:
+    return repr(value) if not isinstance(value, SecretStr) else "hidden"

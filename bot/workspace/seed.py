@@ -1,0 +1,118 @@
+"""Who and what a fresh local workspace contains: the team, its people, its channels, the app and its tokens.
+
+Values only. It refuses to know how they are stored or served.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+TEAM_ID: Final = "T0LOCAL"
+TEAM_NAME: Final = "Local workspace"
+TEAM_DOMAIN: Final = "local-workspace"
+APP_ID: Final = "A0APPRENTICE"
+BOT_ID: Final = "B0APPRENTICE"
+BOT_USER: Final = "U0APPRENTICE"
+BOT_NAME: Final = "apprentice"
+BOT_TOKEN: Final = "xoxb-local-apprentice"
+APP_TOKEN: Final = "xapp-local-apprentice"
+VERIFICATION_TOKEN: Final = "local-verification-token"
+SLACKBOT: Final = "USLACKBOT"
+SCOPES: Final = (
+    "app_mentions:read,assistant:write,channels:history,channels:read,chat:write,commands,files:read,files:write,"
+    "groups:history,groups:read,im:history,im:read,im:write,reactions:read,reactions:write,users:read,users:read.email"
+)
+
+
+class ChannelKind(StrEnum):
+    """The three kinds of conversation; the value is what the page is told."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    IM = "im"
+
+
+@dataclass(frozen=True)
+class SlashCommand:
+    """A command that the app registered: `/train`, what it does, and how it is used."""
+
+    command: str
+    description: str
+    usage_hint: str = ""
+
+
+@dataclass(frozen=True)
+class MessageShortcut:
+    """An entry of a message's menu that the app registered."""
+
+    callback_id: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class User:
+    """A member of the team; `name` is the handle people type after @."""
+
+    id: str
+    name: str
+    real_name: str
+    is_admin: bool = False
+    is_bot: bool = False
+
+
+@dataclass
+class Channel:
+    """A conversation. `members` keeps the order of joining; `with_user` is the person on the other side of an IM."""
+
+    id: str
+    name: str
+    kind: ChannelKind
+    topic: str = ""
+    members: list[str] = field(default_factory=list)
+    with_user: str | None = None
+    created: int = 0
+
+
+DEFAULT_COMMANDS: Final = (
+    SlashCommand("/train", "Train on the team's feedback, or show and change the schedule", "[status | schedule]"),
+    SlashCommand("/eval", "Evaluate the current model against its challengers", "[run | report]"),
+    SlashCommand("/apprentice", "Help, status and privacy", "help | status | privacy"),
+)
+DEFAULT_SHORTCUTS: Final = (
+    MessageShortcut("train_add", "Add to training set", "Use this message as an example"),
+    MessageShortcut("improve", "Improve this answer", "Write the better answer"),
+)
+PEOPLE: Final = (
+    User("U0ANN", "ann", "Ann Admin", is_admin=True),
+    User("U0BEN", "ben", "Ben Expert"),
+    User("U0CLEO", "cleo", "Cleo Asker"),
+    User("U0DAN", "dan", "Dan Asker"),
+)
+APP_USER: Final = User(BOT_USER, BOT_NAME, "Apprentice", is_bot=True)
+
+
+def seeded_users(extra_people: int) -> list[User]:
+    """The four people, the bot, and `extra_people` more (U1000 person1, U1001 person2, ...)."""
+    more = [User(f"U{1000 + n}", f"person{n + 1}", f"Person {n + 1}") for n in range(extra_people)]
+    return [*PEOPLE, APP_USER, *more]
+
+
+def seeded_channels(users: list[User], *, created: int) -> list[Channel]:
+    """The public channels with everybody, the private admin channel, and one IM with the bot per person."""
+    everybody = [user.id for user in users]
+    admins = ["U0ANN", "U0BEN", BOT_USER]
+    channels = [
+        Channel("C0GENERAL", "general", ChannelKind.PUBLIC, "Everything and everybody", everybody, created=created),
+        Channel("C0HELP", "help-desk", ChannelKind.PUBLIC, "Ask @apprentice here", list(everybody), created=created),
+        Channel("C0ADMIN", "apprentice-admin", ChannelKind.PRIVATE, "Training reports", admins, created=created),
+    ]
+    people = [user for user in users if not user.is_bot]
+    return channels + [direct_message(user.id, created=created) for user in people]
+
+
+def direct_message(user: str, *, created: int) -> Channel:
+    """The IM between `user` and the bot: U0ANN has D0ANN."""
+    return Channel(
+        f"D{user[1:]}", "directmessage", ChannelKind.IM, "", [user, BOT_USER], with_user=user, created=created
+    )

@@ -1,0 +1,277 @@
+"""What the store does around a question: asked, claimed, answered, posted, dropped, deleted."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from storage.database import Database
+from storage.records import Answer, Candidate, Question, QuestionState, Spend, now
+from storage.values import Message, Proposal
+
+OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and whether it is new; a redelivered one is not."""
+
+    question: Question
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer with what it answers and the candidate that was chosen."""
+
+    question: Question
+    answer: Answer
+    candidate: Candidate
+
+
+class AskingStore:
+    """Questions and their answers."""
+
+    database: Database
+
+    async def ask(
+        self,
+        *,
+        team: str,
+        channel: str,
+        ts: str,
+        thread_ts: str,
+        asker: str,
+        text: str,
+        surface: str = "mention",
+    ) -> Asked:
+        """Record a question once; a second delivery returns the first row."""
+        question = Question(
+            team=team,
+            channel=channel,
+            ts=ts,
+            thread_ts=thread_ts,
+            asker=asker,
+            text=text,
+            surface=surface,
+        )
+        try:
+            async with self.database.writing() as session:
+                session.add(question)
+            return Asked(question, new=True)
+        except IntegrityError:
+            known = await self.question_at(team, channel, ts)
+            if known is None:
+                raise
+            return Asked(known, new=False)
+
+    async def question_at(self, team: str, channel: str, ts: str) -> Question | None:
+        """The question with this natural key."""
+        async with self.database.reading() as session:
+            where = (col(Question.team) == team, col(Question.channel) == channel, col(Question.ts) == ts)
+            return (await session.exec(select(Question).where(*where))).first()
+
+    async def question(self, question_id: str) -> Question | None:
+        """The question with this id; None after it was deleted."""
+        async with self.database.reading() as session:
+            return await session.get(Question, question_id)
+
+    async def claim_question(self, question_id: str, *, worker: str, lease_s: float) -> bool:
+        """Take the question for `lease_s` seconds; False when somebody holds it or it is finished."""
+        moment = now()
+        free = or_(
+            col(Question.lease_until).is_(None),
+            col(Question.lease_until) < moment,
+            col(Question.claimed_by) == worker,
+        )
+        claim = (
+            update(Question)
+            .where(col(Question.id) == question_id, col(Question.state).in_(OWED), free)
+            .values(
+                state=QuestionState.ANSWERING,
+                claimed_by=worker,
+                lease_until=moment + timedelta(seconds=lease_s),
+                attempts=Question.attempts + 1,
+            )
+        )
+        async with self.database.writing() as session:
+            return _touched(await session.exec(claim)) == 1
+
+    async def owed_questions(self, *, limit: int = 50) -> list[Question]:
+        """Questions that nobody is answering: new ones, and those whose claim has run out. Oldest first."""
+        free = or_(col(Question.lease_until).is_(None), col(Question.lease_until) < now())
+        wanted = (
+            select(Question)
+            .where(col(Question.state).in_(OWED), free)
+            .order_by(col(Question.asked_at))
+            .limit(limit)
+        )
+        async with self.database.reading() as session:
+            return list((await session.exec(wanted)).all())
+
+    async def drop_question(self, question_id: str, reason: str) -> None:
+        """Give a question up, for a reason that is kept."""
+        async with self.database.writing() as session:
+            await session.exec(
+                update(Question)
+                .where(col(Question.id) == question_id)
+                .values(state=QuestionState.DROPPED, reason=reason, lease_until=None)
+            )
+
+    async def delete_question(self, team: str, channel: str, ts: str) -> bool:
+        """Delete a question and everything that came of it; True if there was one."""
+        where = (col(Question.team) == team, col(Question.channel) == channel, col(Question.ts) == ts)
+        async with self.database.writing() as session:
+            return _touched(await session.exec(delete(Question).where(*where))) > 0
+
+    async def answer(
+        self, question: Question, candidates: Sequence[Proposal], *, messages: Sequence[Message]
+    ) -> Answer:
+        """Store the proposals, the first of them as the Answer. A question already answered keeps its answer."""
+        rows = [_candidate(question.id, proposal) for proposal in candidates]
+        rows[0].chosen = True
+        answer = Answer(
+            question_id=question.id,
+            candidate_id=rows[0].id,
+            team=question.team,
+            channel=question.channel,
+            messages=[asdict(message) for message in messages],
+        )
+        try:
+            async with self.database.writing() as session:
+                session.add_all(rows)
+                await session.flush()
+                session.add(answer)
+                session.add_all(_spends(question, candidates))
+            return answer
+        except IntegrityError:
+            known = await self.answer_to(question.id)
+            if known is None:
+                raise
+            return known.answer
+
+    async def posted(self, answer_id: str, ts: str) -> None:
+        """The answer stands in Slack as message `ts`; its question is done."""
+        async with self.database.writing() as session:
+            answer = await session.get(Answer, answer_id)
+            if answer is None:
+                return
+            answer.posted_ts, answer.posted_at = ts, now()
+            session.add(answer)
+            await session.exec(
+                update(Question)
+                .where(col(Question.id) == answer.question_id)
+                .values(state=QuestionState.ANSWERED, lease_until=None)
+            )
+
+    async def answer_to(self, question_id: str) -> Answered | None:
+        """The answer to a question, posted or not."""
+        return await self._answered(col(Answer.question_id) == question_id)
+
+    async def answered(self, answer_id: str) -> Answered | None:
+        """An answer by its opaque id."""
+        return await self._answered(col(Answer.id) == answer_id)
+
+    async def answer_at(self, team: str, channel: str, ts: str) -> Answered | None:
+        """The answer that stands in Slack as this message."""
+        return await self._answered(
+            col(Answer.team) == team, col(Answer.channel) == channel, col(Answer.posted_ts) == ts
+        )
+
+    async def _answered(self, *where: object) -> Answered | None:
+        wanted = (
+            select(Question, Answer, Candidate)
+            .join(Answer, col(Answer.question_id) == col(Question.id))
+            .join(Candidate, col(Answer.candidate_id) == col(Candidate.id))
+            .where(*where)  # type: ignore[arg-type]
+        )
+        async with self.database.reading() as session:
+            row = (await session.exec(wanted)).first()
+        return Answered(*row) if row else None
+
+    async def conversation(
+        self, team: str, channel: str, thread_ts: str, *, before: str, limit: int = 10
+    ) -> list[Message]:
+        """The earlier questions and answers of a thread, oldest first, as a model should see them."""
+        wanted = (
+            select(Question.text, Candidate.text)
+            .join(Answer, col(Answer.question_id) == col(Question.id))
+            .join(Candidate, col(Answer.candidate_id) == col(Candidate.id))
+            .where(
+                col(Question.team) == team,
+                col(Question.channel) == channel,
+                col(Question.thread_ts) == thread_ts,
+                col(Question.ts) < before,
+                col(Answer.posted_ts).is_not(None),
+            )
+            .order_by(col(Question.ts).desc())
+            .limit(limit)
+        )
+        async with self.database.reading() as session:
+            turns = list((await session.exec(wanted)).all())
+        return [
+            message
+            for asked, replied in reversed(turns)
+            for message in (Message("user", asked), Message("assistant", replied))
+        ]
+
+    async def knows_thread(self, team: str, channel: str, thread_ts: str) -> bool:
+        """Whether a question of this thread was ever asked to the bot."""
+        where = (
+            col(Question.team) == team,
+            col(Question.channel) == channel,
+            col(Question.thread_ts) == thread_ts,
+        )
+        async with self.database.reading() as session:
+            return (await session.exec(select(Question.id).where(*where).limit(1))).first() is not None
+
+    async def spent_since(self, team: str, since: datetime) -> float:
+        """US dollars spent on billed calls since then."""
+        async with self.database.reading() as session:
+            rows = await session.exec(
+                select(Spend.cost_usd).where(col(Spend.team) == team, col(Spend.spent_at) >= since)
+            )
+            return float(sum(rows.all()))
+
+
+def _touched(result: object) -> int:
+    return int(getattr(result, "rowcount", 0) or 0)
+
+
+def _candidate(question_id: str, proposal: Proposal) -> Candidate:
+    mean = sum(proposal.logprobs) / len(proposal.logprobs) if proposal.logprobs else None
+    return Candidate(
+        question_id=question_id,
+        kind=proposal.kind,
+        model=proposal.model,
+        version_id=proposal.version_id,
+        text=proposal.text,
+        source=proposal.source,
+        finish=proposal.finish,
+        seconds=proposal.seconds,
+        tokens_in=proposal.tokens_in,
+        tokens_out=proposal.tokens_out,
+        cost_usd=proposal.cost_usd,
+        logprob_mean=mean,
+        certainty=proposal.certainty,
+    )
+
+
+def _spends(question: Question, candidates: Sequence[Proposal]) -> list[Spend]:
+    return [
+        Spend(
+            team=question.team,
+            question_id=question.id,
+            kind=proposal.kind,
+            model=proposal.model,
+            tokens_in=proposal.tokens_in,
+            tokens_cached=proposal.tokens_cached,
+            tokens_out=proposal.tokens_out,
+            cost_usd=proposal.cost_usd,
+        )
+        for proposal in candidates
+        if proposal.kind in {"openai", "gemini"}
+    ]

@@ -1,0 +1,123 @@
+"""Connections: an async engine for SQLite (WAL, BEGIN IMMEDIATE for writes) or PostgreSQL (psycopg 3).
+
+Refuses to hand sessions to anybody outside `storage`. Why IMMEDIATE: the driver's default loses updates silently and a
+deferred BEGIN fails with "locked" when a read turns into a write (measured in ../shared/facts/platform.md, 1.3).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from storage.errors import PublicError
+
+SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "busy_timeout=30000",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+)
+
+
+def async_url(url: str) -> str:
+    """The URL with the one driver we use for its database. Raises PublicError for a database we do not know."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise PublicError(
+            "DATABASE_URL cannot be read. Write sqlite:///apprentice.sqlite or "
+            "postgresql://user:password@host/database."
+        ) from None
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+    family = parsed.drivername.split("+")[0]
+    family = "postgresql" if family == "postgres" else family
+    if family not in drivers:
+        raise PublicError(f"DATABASE_URL names {parsed.drivername}; SQLite and PostgreSQL are supported.")
+    return parsed.set(drivername=drivers[family]).render_as_string(hide_password=False)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for PostgreSQL and for a database in memory."""
+    parsed = make_url(async_url(url))
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+class Database:
+    """Sessions that read, and sessions that write in one transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = async_url(url)
+        self._engine = _engine(self.url)
+        self._write = async_sessionmaker(self._engine, class_=AsyncSession, expire_on_commit=False)
+        reading = self._engine.execution_options(read_only=True)
+        self._read = async_sessionmaker(reading, class_=AsyncSession, expire_on_commit=False)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """For migrations and tests."""
+        return self._engine
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads; it never takes the write lock."""
+        async with self._read() as session:
+            yield session
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """A session whose block is one transaction, committed at its end."""
+        async with self._write() as session, session.begin():
+            yield session
+
+    async def ping(self) -> None:
+        """Raises PublicError, with the remedy, where the database cannot be reached."""
+        try:
+            async with self.reading() as session:
+                await (await session.connection()).exec_driver_sql("SELECT 1")
+        except OperationalError as error:
+            where = make_url(self.url).render_as_string(hide_password=True)
+            raise PublicError(
+                f"The database {where} cannot be reached ({_first_line(error)}). Start it, or check DATABASE_URL."
+            ) from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def _engine(url: str) -> AsyncEngine:
+    if not url.startswith("sqlite"):
+        return create_async_engine(url, pool_pre_ping=True)
+    file = sqlite_file(url)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in SQLITE_PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    read_only = connection.get_execution_options().get("read_only")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]

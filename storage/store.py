@@ -1,0 +1,32 @@
+"""The store: one method for each thing the product does, each of them one transaction.
+
+No session leaves this package. `Store.open` brings the tables up to date first.
+"""
+
+from typing import Self
+
+from storage.asking import AskingStore
+from storage.database import Database
+from storage.feedback import FeedbackStore
+from storage.learning import LearningStore
+from storage.migrate import upgrade
+from storage.operating import OperatingStore
+
+
+class Store(AskingStore, FeedbackStore, LearningStore, OperatingStore):
+    """Everything that is remembered."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connect and migrate. Raises PublicError, with the remedy, where the database cannot be used."""
+        database = Database(url)
+        await database.ping()
+        await upgrade(database)
+        return cls(database)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.database.close()
