@@ -138,6 +138,34 @@ class Settings(BaseSettings):
         return not self.local_model
 
 
+CHILD_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "HF_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "SSL_CERT_FILE",
+)
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def child_environment() -> dict[str, str]:
+    """What a trainer gets of our environment: enough to run, none of our keys."""
+    kept = {name: os.environ[name] for name in CHILD_ENVIRONMENT if name in os.environ}
+    return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}
+
+
+def forget_proxies() -> None:
+    """Slack's SDK sends even loopback through a proxy it finds in the environment; with the local workspace there is none."""
+    for name in PROXIES:
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
+
+
 def _read_env_file(file: Path) -> dict[str, str]:
     if not file.exists():
         return {}

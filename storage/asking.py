@@ -82,11 +82,7 @@ class AskingStore:
     async def claim_question(self, question_id: str, *, worker: str, lease_s: float) -> bool:
         """Take the question for `lease_s` seconds; False when somebody holds it or it is finished."""
         moment = now()
-        free = or_(
-            col(Question.lease_until).is_(None),
-            col(Question.lease_until) < moment,
-            col(Question.claimed_by) == worker,
-        )
+        free = or_(col(Question.lease_until).is_(None), col(Question.lease_until) < moment)
         claim = (
             update(Question)
             .where(col(Question.id) == question_id, col(Question.state).in_(OWED), free)
@@ -113,11 +109,11 @@ class AskingStore:
             return list((await session.exec(wanted)).all())
 
     async def drop_question(self, question_id: str, reason: str) -> None:
-        """Give a question up, for a reason that is kept."""
+        """Give a question up, for a reason that is kept. One that is answered stays answered."""
         async with self.database.writing() as session:
             await session.exec(
                 update(Question)
-                .where(col(Question.id) == question_id)
+                .where(col(Question.id) == question_id, col(Question.state).in_(OWED))
                 .values(state=QuestionState.DROPPED, reason=reason, lease_until=None)
             )
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -73,9 +73,16 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncSession]:
-        """A session whose block is one transaction, committed at its end."""
+    async def writing(self, alone: str = "") -> AsyncIterator[AsyncSession]:
+        """A session whose block is one transaction, committed at its end.
+
+        A block that reads and then writes what follows from it names in `alone` what it decides about: only one such
+        block runs at a time. SQLite has one writer anyway; PostgreSQL takes an advisory lock until the transaction ends.
+        """
         async with self._write() as session, session.begin():
+            if alone and self._engine.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+                await (await session.connection()).execute(lock, {"name": alone})
             yield session
 
     async def ping(self) -> None:
@@ -83,8 +90,12 @@ class Database:
         try:
             async with self.reading() as session:
                 await (await session.connection()).exec_driver_sql("SELECT 1")
-        except OperationalError as error:
+        except DBAPIError as error:
             where = make_url(self.url).render_as_string(hide_password=True)
+            if not isinstance(error, OperationalError):
+                raise PublicError(
+                    f"{where} is not a usable database ({_first_line(error)}). Move the file away or restore a backup."
+                ) from None
             raise PublicError(
                 f"The database {where} cannot be reached ({_first_line(error)}). Start it, or check DATABASE_URL."
             ) from None
@@ -96,14 +107,30 @@ class Database:
 
 def _engine(url: str) -> AsyncEngine:
     if not url.startswith("sqlite"):
-        return create_async_engine(url, pool_pre_ping=True)
+        return _postgres_engine(url)
     file = sqlite_file(url)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(file.parent)
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgres_engine(url: str) -> AsyncEngine:
+    try:
+        return create_async_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise PublicError("PostgreSQL needs its driver. Install it: pip install -e '.[postgres]'.") from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PublicError(
+            f"The folder {folder} for the database cannot be made ({error.strerror}). Check DATA_DIR or DATABASE_URL."
+        ) from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

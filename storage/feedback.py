@@ -2,14 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, update
+from sqlalchemy import and_, delete, func, insert, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
 from storage.records import (
@@ -18,6 +19,7 @@ from storage.records import (
     Consent,
     Correction,
     Decision,
+    Duel,
     Entry,
     Question,
     Rating,
@@ -26,6 +28,7 @@ from storage.records import (
 )
 
 PAGE = 2000
+QUOTABLE = 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,9 @@ class FeedbackStore:
 
     async def rate(self, answer_id: str, *, team: str, rater: str, value: int, reason: str = "") -> None:
         """Set a person's rating of an answer; the last one wins. `value` is +1 or -1."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
             where = (col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
-            known = (await session.exec(select(Rating).where(*where).with_for_update())).first()
+            known = (await session.exec(select(Rating).where(*where))).first()
             row = known or Rating(answer_id=answer_id, team=team, rater=rater, value=value)
             row.value, row.rated_at, row.reason = value, now(), reason or (row.reason if known else "")
             session.add(row)
@@ -131,7 +134,7 @@ class FeedbackStore:
         may_train: bool = False,
     ) -> Correction:
         """Keep the better answer somebody wrote; a second one by the same person replaces the first."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"correction {answer_id} {author}") as session:
             where = (col(Correction.answer_id) == answer_id, col(Correction.author) == author)
             known = (await session.exec(select(Correction).where(*where))).first()
             row = known or Correction(answer_id=answer_id, team=team, author=author, text=text)
@@ -147,7 +150,7 @@ class FeedbackStore:
 
     async def set_consent(self, team: str, person: str, granted: bool) -> None:
         """Write down what a person decided about their own words."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"consent {team} {person}") as session:
             row = (await session.exec(_consent(team, person))).first()
             row = row or Consent(team=team, person=person, granted=granted)
             row.granted, row.decided_at = granted, now()
@@ -161,7 +164,7 @@ class FeedbackStore:
     async def first_time_asked_for_consent(self, team: str, person: str) -> bool:
         """True exactly once per person: the caller then asks them."""
         try:
-            async with self.database.writing() as session:
+            async with self.database.writing(alone=f"consent {team} {person}") as session:
                 session.add(Consent(team=team, person=person, granted=False))
             return True
         except IntegrityError:
@@ -170,7 +173,7 @@ class FeedbackStore:
     async def add_entries(self, team: str, entries: Iterable[NewEntry]) -> Imported:
         """Add verified pairs; a question known already gets the newer answer. One transaction."""
         wanted = {question_hash(entry.question): entry for entry in entries}
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"entries {team}") as session:
             known: dict[str, Entry] = {}
             hashes = list(wanted)
             for start in range(0, len(hashes), 500):
@@ -246,46 +249,107 @@ class FeedbackStore:
     async def holdings(self, team: str, person: str) -> Holdings:
         """What is held of a person."""
         async with self.database.reading() as session:
-
-            async def count(record: type[Any], who: Any) -> int:
-                rows = select(func.count()).select_from(record).where(record.team == team, who == person)
-                return int((await session.exec(rows)).one())
-
-            questions = await count(Question, col(Question.asker))
-            ratings = await count(Rating, col(Rating.rater))
-            corrections = await count(Correction, col(Correction.author))
-            entries = await count(Entry, col(Entry.author))
-        return Holdings(questions, ratings, corrections, entries, await self.consent(team, person))
+            return await _holdings(session, team, person)
 
     async def held_words(self, team: str, person: str) -> dict[str, list[dict[str, Any]]]:
         """Everything a person wrote or voted, for them to read (ids, texts, times)."""
         found: dict[str, list[dict[str, Any]]] = {}
-        columns: Sequence[tuple[str, type[Any], Any]] = (
-            ("questions", Question, col(Question.asker)),
-            ("ratings", Rating, col(Rating.rater)),
-            ("corrections", Correction, col(Correction.author)),
-            ("entries", Entry, col(Entry.author)),
-            ("consent", Consent, col(Consent.person)),
-        )
         async with self.database.reading() as session:
-            for name, record, who in columns:
-                rows = (await session.exec(select(record).where(record.team == team, who == person))).all()
+            for name, (record, where) in _held(team, person).items():
+                rows = (await session.exec(select(record).where(where))).all()
                 found[name] = [row.model_dump(mode="json") for row in rows]
         return found
 
     async def forget(self, team: str, person: str) -> Holdings:
-        """Delete every row that holds a person's words or votes; returns what was deleted."""
-        held = await self.holdings(team, person)
+        """Delete every row that holds a person's words or votes; returns what was deleted.
+
+        What others said about this person's questions goes with the questions. Others' answers in the same threads stay,
+        without the history that quoted them.
+        """
         async with self.database.writing() as session:
-            for record, who in (
-                (Entry, col(Entry.author)),
-                (Correction, col(Correction.author)),
-                (Rating, col(Rating.rater)),
-                (Question, col(Question.asker)),
-                (Consent, col(Consent.person)),
-            ):
-                await session.exec(delete(record).where(col(record.team) == team, who == person))
+            held = await _holdings(session, team, person)
+            await _unquote(session, team, person)
+            for record, where in _held(team, person).values():
+                await session.exec(delete(record).where(where))
         return held
+
+
+def _held(team: str, person: str) -> dict[str, tuple[type[Any], Any]]:
+    """Where a person's words and votes lie, those first that refer to others."""
+    asked = select(Question.id).where(col(Question.team) == team, col(Question.asker) == person)
+    answered = select(Answer.id).where(col(Answer.question_id).in_(asked))
+    here = select(Question.id).where(col(Question.team) == team)
+    verified = or_(col(Entry.author) == person, col(Entry.answer_id).in_(answered))
+    return {
+        "entries": (Entry, and_(col(Entry.team) == team, verified)),
+        "duels": (Duel, and_(col(Duel.picker) == person, col(Duel.question_id).in_(here))),
+        "corrections": (Correction, and_(col(Correction.team) == team, col(Correction.author) == person)),
+        "ratings": (Rating, and_(col(Rating.team) == team, col(Rating.rater) == person)),
+        "questions": (Question, and_(col(Question.team) == team, col(Question.asker) == person)),
+        "consent": (Consent, and_(col(Consent.team) == team, col(Consent.person) == person)),
+    }
+
+
+async def _holdings(session: AsyncSession, team: str, person: str) -> Holdings:
+    held = _held(team, person)
+
+    async def count(name: str) -> int:
+        record, where = held[name]
+        return int((await session.exec(select(func.count()).select_from(record).where(where))).one())
+
+    consent = (await session.exec(_consent(team, person))).first()
+    return Holdings(
+        questions=await count("questions"),
+        ratings=await count("ratings"),
+        corrections=await count("corrections"),
+        entries=await count("entries"),
+        consent=consent.granted if consent and consent.decided_at else None,
+    )
+
+
+async def _unquote(session: AsyncSession, team: str, person: str) -> None:
+    """Cut a person's words out of what models were shown when they answered others."""
+    held, words = _held(team, person), set[str]()
+    for name, columns in (
+        ("questions", ("text",)),
+        ("corrections", ("text",)),
+        ("entries", ("question", "answer")),
+    ):
+        record, where = held[name]
+        for row in (await session.exec(select(record).where(where))).all():
+            words |= {getattr(row, column) for column in columns}
+    last = ""
+    while words:
+        page = select(Answer).where(col(Answer.team) == team, col(Answer.id) > last).order_by(col(Answer.id))
+        answers = (await session.exec(page.limit(PAGE))).all()
+        if not answers:
+            return
+        last = answers[-1].id
+        for answer in answers:
+            kept = without_words(answer.messages, words)
+            if kept != answer.messages:
+                answer.messages = kept
+                session.add(answer)
+        await session.flush()
+        session.expunge_all()
+
+
+def without_words(messages: Sequence[dict[str, str]], words: Collection[str]) -> list[dict[str, str]]:
+    """The messages without system prompts that quote these words, and without a history that holds them.
+
+    The question itself, which comes last, always stays.
+    """
+    *before, question = messages
+    prompts = [turn for turn in before if turn["role"] == "system" and not _quotes(turn["content"], words)]
+    history = [turn for turn in before if turn["role"] != "system"]
+    if any(_quotes(turn["content"], words) for turn in history):
+        history = []
+    return [*prompts, *history, question]
+
+
+def _quotes(content: str, words: Collection[str]) -> bool:
+    """A short text counts as quoted only where it is all there is: "hi" is in "this"."""
+    return content in words or any(len(text) >= QUOTABLE and text in content for text in words)
 
 
 def _consent(team: str, person: str) -> Any:

@@ -49,7 +49,7 @@ class LearningStore:
     ) -> Requested:
         """Write down a wish for a training run; the same `occasion` gives the same run."""
         try:
-            async with self.database.writing() as session:
+            async with self.database.writing(alone="run number") as session:
                 number = (await session.exec(select(func.max(TrainingRun.number)))).one() or 0
                 run = TrainingRun(
                     number=number + 1,
@@ -67,9 +67,7 @@ class LearningStore:
                 where = col(TrainingRun.occasion) == occasion
                 known = (await session.exec(select(TrainingRun).where(where))).first()
             if known is None:
-                return await self.request_run(
-                    team=team, occasion=occasion, by=by, options=options, finetuner=finetuner
-                )
+                raise
             return Requested(known, new=False)
 
     async def run(self, run_id: str) -> TrainingRun | None:
@@ -149,7 +147,7 @@ class LearningStore:
         self, *, dataset_id: str, path: str, counts: Mapping[str, int], manifest: dict[str, Any]
     ) -> DatasetVersion:
         """Remember a frozen dataset; the same content is the same row."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"dataset {dataset_id}") as session:
             known = await session.get(DatasetVersion, dataset_id)
             row = known or DatasetVersion(
                 id=dataset_id,
@@ -207,10 +205,16 @@ class LearningStore:
                 session.add(row)
             return row
         except IntegrityError:
-            known = await self.model_named(team, name)
-            if known is None:
+            made = await self._model_of_run(run_id) if run_id else await self.model_named(team, name)
+            if made is None:
                 raise
-            return known
+            return made
+
+    async def _model_of_run(self, run_id: str) -> ModelVersion | None:
+        async with self.database.reading() as session:
+            return (
+                await session.exec(select(ModelVersion).where(col(ModelVersion.run_id) == run_id))
+            ).first()
 
     async def model(self, version_id: str) -> ModelVersion | None:
         """A model version by its id."""
@@ -258,7 +262,7 @@ class LearningStore:
     ) -> tuple[Promotion, bool]:
         """Append a promotion; the same `decision` (a report's button, say) promotes once. (row, whether it is new)"""
         try:
-            async with self.database.writing() as session:
+            async with self.database.writing(alone="promotion") as session:
                 sequence = (await session.exec(select(func.max(Promotion.sequence)))).one() or 0
                 last = select(Promotion).where(col(Promotion.team) == team)
                 newest = (await session.exec(last.order_by(col(Promotion.sequence).desc()).limit(1))).first()
@@ -292,7 +296,7 @@ class LearningStore:
         run_id: str | None = None,
     ) -> Evaluation:
         """Write down a wish for an evaluation; a run has one."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone="evaluation number") as session:
             if run_id is not None:
                 where = col(Evaluation.run_id) == run_id
                 known = (await session.exec(select(Evaluation).where(where))).first()

@@ -5,6 +5,8 @@ checked afterwards; a file with rows is copied first with VACUUM INTO.
 """
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ async def upgrade(database: Database, revision: str = "head") -> None:
                 await connection.run_sync(_upgrade, revision)
                 await connection.commit()
             finally:
+                await connection.rollback()  # inside a transaction the pragma would do nothing
                 await driver.execute("PRAGMA foreign_keys=ON")
         else:
             await connection.execute(text("SELECT pg_advisory_xact_lock(72617461)"))
@@ -78,12 +81,10 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 
 def _back_up(database: Database) -> None:
-    import sqlite3
-
     file = sqlite_file(database.url)
     if file is None or not file.exists() or file.stat().st_size == 0:
         return
-    with sqlite3.connect(file) as source:
+    with closing(sqlite3.connect(file)) as source:
         versioned = source.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         row = source.execute("SELECT version_num FROM alembic_version").fetchone() if versioned else None
         if row is None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, update
 from sqlalchemy.exc import IntegrityError
@@ -15,11 +17,13 @@ from storage.records import (
     Correction,
     Decision,
     Entry,
+    Evaluation,
     Keepsake,
     Question,
     QuestionState,
     Rating,
     Schedule,
+    TrainingRun,
     now,
 )
 
@@ -35,6 +39,11 @@ class Tally:
     thumbs_down: int
     corrections: int
     entries: int
+
+
+def wall_time(moment: datetime, timezone: str) -> str:
+    """The minute that clocks in this zone show, such as "2026-11-23T03:00"; as text it sorts in order of time."""
+    return moment.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%dT%H:%M")
 
 
 class OperatingStore:
@@ -58,6 +67,19 @@ class OperatingStore:
         if kept is None:
             raise RuntimeError(f"keepsake {name} vanished")
         return kept.value
+
+    async def change_keepsake(self, name: str, value: str) -> None:
+        """Change a value that was made by `keepsake`."""
+        async with self.database.writing() as session:
+            await session.exec(update(Keepsake).where(col(Keepsake.name) == name).values(value=value))
+
+    async def release_claims(self) -> None:
+        """Free whatever a process that is no more had claimed. Only for the one process that owns the database."""
+        async with self.database.writing() as session:
+            for record in (Question, TrainingRun, Evaluation):
+                await session.exec(
+                    update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)  # type: ignore[attr-defined]
+                )
 
     async def decide(
         self, *, team: str, actor: str, action: str, subject: str = "", detail: str = ""
@@ -100,10 +122,12 @@ class OperatingStore:
         self, *, team: str, action: str, cron: str, timezone: str, enabled: bool, by: str
     ) -> Schedule:
         """Set when an action happens. A new time counts from now on: what lies in the past is not caught up."""
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"schedule {team} {action}") as session:
             where = (col(Schedule.team) == team, col(Schedule.action) == action)
             row = (await session.exec(select(Schedule).where(*where))).first()
             row = row or Schedule(team=team, action=action, cron=cron, timezone=timezone)
+            if row.timezone != timezone:
+                row.last_fired_local = ""  # a wall time of another zone; `changed_at` keeps the past away
             row.cron, row.timezone, row.enabled = cron, timezone, enabled
             row.changed_by, row.changed_at = by, now()
             session.add(row)

@@ -1,11 +1,10 @@
-"""The local model's weights and how a batch of questions is answered with them: the worker process's half with torch.
+"""The local model's weights and how a batch of questions is answered with them: the worker's half with torch.
 
-Only `bot.models.local_worker` imports this. It knows nothing of the protocol: rows go in, and each row tells its listener
-when it has a new piece of text and when it is done. Nothing here trains, unpickles, or runs code that came with a model.
+Only `bot.models.local_worker` imports this. It knows nothing of the protocol: rows go in, and a listener is told when
+a row has a new piece of text and when it is done. Nothing here trains, unpickles, or runs code that came with a model.
 """
 
 import json
-import logging
 import os
 import sys
 import time
@@ -41,10 +40,8 @@ PLAIN_CHAT_TEMPLATE = (
 """For base models that come without a chat template."""
 
 _BF16_FROM_PARAMETERS = 50_000_000
-# bf16 gave 1.4 times the speed of fp32 at 135 M on AVX512-BF16 (shared facts on inference); a small model is bound by
-# the overhead of each operation instead, and fp32 keeps greedy answers the same alone and in a batch.
-
-log = logging.getLogger(__name__)
+# bf16 gave 1.4 times the speed of fp32 at 135 M parameters on AVX512-BF16; a small model is bound by the overhead of
+# each operation instead, and fp32 keeps greedy answers the same alone and in a batch.
 
 
 class CannotLoad(Exception):
@@ -63,7 +60,7 @@ class Listener(Protocol):
 
 @dataclass(eq=False)
 class Row:
-    """One question on its way through a batch; `adapter` is the weights' own name of it, None for the base."""
+    """One question on its way through a batch; `adapter` is what `load_adapter` returned, None for the base."""
 
     id: str
     adapter: str | None
@@ -72,8 +69,8 @@ class Row:
     temperature: float
     streams: bool
     pieces: TextPieces
-    since: float
-    tokens: int = 0
+    since: float = field(default_factory=time.monotonic)
+    tokens: int = 0  # generated so far, with the end token
     logprobs: list[float] = field(default_factory=list)
     finish: str | None = None
 
@@ -92,58 +89,62 @@ class Weights:
         self._peft: Any = None
         self._adapters = 0  # ever loaded; gives each one a name that PEFT accepts
         self.device = device
-        self.parameters = int(sum(weight.numel() for weight in model.parameters()))
+        self.parameters = _parameters(model)
         self.context = _context(model, tokenizer)
-        self._end_tokens = _end_tokens(model, tokenizer)
+        self.end_tokens = _end_tokens(model, tokenizer)
         pad = tokenizer.pad_token_id
-        self._pad_token = int(pad if pad is not None else min(self._end_tokens, default=0))
+        self._pad_token = int(pad if pad is not None else min(self.end_tokens, default=0))
         # What the checkpoint says about sampling and penalties must not leak into greedy answers.
-        model.generation_config = GenerationConfig()
+        model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
 
     @property
     def dtype(self) -> str:
         return str(self._model.dtype).removeprefix("torch.")
 
-    def row(self, id: str, messages: Sequence[Message], *, adapter: str | None, max_new_tokens: int,
-            temperature: float, streams: bool) -> Row:
-        """A question made ready for a batch. Raises `TooLong`.
+    def row(self, messages: Sequence[Message], *, max_new_tokens: int, **rest: Any) -> Row:
+        """A question made ready for a batch; `rest` are further fields of `Row`. Raises `TooLong`.
 
-        The answer gets at least a quarter of the context or `max_new_tokens`, whichever is less; older turns make room.
-        """  # fmt: skip
+        The answer has room for `max_new_tokens` or a quarter of the context, whichever is less; older turns give way.
+        """
         room = self.context - max(1, min(max_new_tokens, self.context // 4))
         prompt = fit(messages, room=room, render=self._render)
         allowed = min(max_new_tokens, self.context - len(prompt))
-        pieces = TextPieces(self._decode)
-        return Row(id, adapter, prompt, allowed, temperature, streams, pieces, time.monotonic())
+        return Row(prompt=prompt, max_new_tokens=allowed, pieces=TextPieces(self._decode), **rest)
 
     def answer(self, rows: Sequence[Row], *, listener: Listener, between_steps: Callable[[], None]) -> None:
         """Answer rows of one adapter and one temperature together; each is told as done the moment it is.
 
-        `between_steps` is called before each token with no forward pass under way: it may load adapters and may set a
-        row's `finish` to "stopped".
+        `between_steps` is called after each token with no forward pass under way: it may load adapters and may set
+        a row's `finish` to "stopped".
         """
         self.select(rows[0].adapter)
-        longest = max(len(row.prompt) for row in rows)
-        padding = [longest - len(row.prompt) for row in rows]
-        ids = [[self._pad_token] * pad + row.prompt for pad, row in zip(padding, rows, strict=True)]
-        mask = [[0] * pad + [1] * len(row.prompt) for pad, row in zip(padding, rows, strict=True)]
-        temperature = rows[0].temperature
-        config = GenerationConfig(
-            max_new_tokens=max(row.max_new_tokens for row in rows),
-            do_sample=temperature > 0,
-            pad_token_id=self._pad_token,
-            **({"top_k": 0, "top_p": 1.0, "temperature": 1.0} if temperature > 0 else {}),
-        )
-        glance = _Glance(temperature)
-        steps = _Steps(rows, self._end_tokens, glance, listener, between_steps, lambda: self.select(rows[0].adapter))
+        glance = _Glance(rows[0].temperature)
+        steps = _Steps(rows, self, glance, listener, between_steps)
+        ids, mask = self._left_padded([row.prompt for row in rows])
         with torch.inference_mode():
             self._model.generate(  # type: ignore[operator]
-                input_ids=torch.tensor(ids, device=self.device),
-                attention_mask=torch.tensor(mask, device=self.device),
-                generation_config=config,
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=self._config(rows),
                 logits_processor=LogitsProcessorList([glance]),
                 stopping_criteria=StoppingCriteriaList([steps]),
             )
+
+    def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, both (rows, longest prompt)."""
+        longest = max(len(prompt) for prompt in prompts)
+        gaps = [longest - len(prompt) for prompt in prompts]
+        ids = [[self._pad_token] * gap + list(prompt) for gap, prompt in zip(gaps, prompts, strict=True)]
+        mask = [[0] * gap + [1] * len(prompt) for gap, prompt in zip(gaps, prompts, strict=True)]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+
+    def _config(self, rows: Sequence[Row]) -> GenerationConfig:
+        """No end token is named: `_Steps` ends rows one by one. The temperature is applied by `_Glance`."""
+        samples = {"do_sample": True, "top_k": 0, "top_p": 1.0} if rows[0].temperature > 0 else {}
+        longest = max(row.max_new_tokens for row in rows)
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=longest, pad_token_id=self._pad_token, **{"do_sample": False, **samples}
+        )
 
     def load_adapter(self, folder: Path) -> str:
         """Load a LoRA adapter beside the others and return its name here. Raises `CannotLoad`."""
@@ -158,15 +159,16 @@ class Weights:
                 config.inference_mode = True
                 self._peft = PeftModelForCausalLM(self._model, config, adapter_name=name)
             told = self._peft.load_adapter(str(folder), adapter_name=name, torch_device=str(self.device))
-            if told.unexpected_keys or _of_adapter(told.missing_keys, name):
-                raise ValueError(f"tensors are missing or unexpected: {(told.unexpected_keys or told.missing_keys)[:3]}")
+            odd = [*told.unexpected_keys, *(key for key in told.missing_keys if f".{name}." in key)]
+            if odd:
+                raise ValueError(f"{len(odd)} tensors are missing or unexpected, for example {odd[0]}.")
         except Exception as error:
             self._forget(name)
             raise CannotLoad(
-                f"The adapter in {folder} does not fit this base model: {_first_line(error)} It was probably trained on "
-                "another LOCAL_MODEL. Train again with /train, or roll back to a version of this base model."
+                f"The adapter in {folder} does not fit this base model: {_first_line(error)} It was probably trained "
+                "on another LOCAL_MODEL. Train again with /train, or roll back to a version of this base model."
             ) from error
-        self._model.eval()
+        self._model.eval()  # type: ignore[no-untyped-call]
         return name
 
     def unload_adapter(self, name: str) -> None:
@@ -199,8 +201,8 @@ class Weights:
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _decode(self, ids: Sequence[int]) -> str:
-        spelled = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return str(spelled)
+        as_written = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return str(self._tokenizer.decode(list(ids), **as_written))
 
 
 class _Glance(LogitsProcessor):
@@ -216,16 +218,21 @@ class _Glance(LogitsProcessor):
 
 
 class _Steps(StoppingCriteria):
-    """Runs after each token of `generate`: hands tokens to their rows, tells listeners, and says which rows are done."""
+    """Runs after each token of `generate`: hands tokens to their rows, tells of it, and says which rows are done."""
 
-    def __init__(self, rows: Sequence[Row], end_tokens: frozenset[int], glance: _Glance, listener: Listener,
-                 between_steps: Callable[[], None], restore: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        weights: Weights,
+        glance: _Glance,
+        listener: Listener,
+        between_steps: Callable[[], None],
+    ) -> None:
         self._rows = rows
-        self._end_tokens = end_tokens
+        self._weights = weights
         self._glance = glance
         self._listener = listener
         self._between_steps = between_steps
-        self._restore = restore
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         chosen = input_ids[:, -1]
@@ -234,13 +241,13 @@ class _Steps(StoppingCriteria):
             if row.finish is None:
                 self._take(row, token, logprob)
         self._between_steps()
-        self._restore()  # loading an adapter changes which one is in force
+        self._weights.select(self._rows[0].adapter)  # loading another adapter may have put it in force
         return torch.tensor([row.finish is not None for row in self._rows], device=input_ids.device)
 
     def _take(self, row: Row, token: int, logprob: float) -> None:
         row.tokens += 1
         row.logprobs.append(round(logprob, 5))
-        ended = token in self._end_tokens
+        ended = token in self._weights.end_tokens
         piece = "" if ended else row.pieces.add(token)
         if ended or row.tokens >= row.max_new_tokens:
             row.finish = "stop" if ended else "length"
@@ -252,7 +259,7 @@ class _Steps(StoppingCriteria):
 
 
 def load_weights(model: str, *, device: str = "auto", allow_downloads: bool = False) -> Weights:
-    """The base model from a folder, this machine's Hugging Face cache, or (if allowed) the hub. Raises `CannotLoad`."""
+    """The base model from a folder, the Hugging Face cache, or (if allowed) the hub. Raises `CannotLoad`."""
     _keep_quiet(model)
     torch.set_num_threads(_threads())
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -266,17 +273,17 @@ def load_weights(model: str, *, device: str = "auto", allow_downloads: bool = Fa
         raise CannotLoad(_why_not(model, error, allow_downloads=allow_downloads)) from error
     if not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
-    loaded.eval()
+    loaded.eval()  # type: ignore[no-untyped-call]
     return Weights(loaded, tokenizer, loaded.device)
 
 
 def _keep_quiet(model: str) -> None:
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if not _is_quantised(model):
-        # PEFT imports bitsandbytes wherever it is installed (2.5 CPU seconds, 46 MB) and here nothing would use it.
+        # PEFT imports bitsandbytes wherever it is installed (2.5 CPU seconds, 46 MB); here nothing would use it.
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
 
 
@@ -287,7 +294,7 @@ def _is_quantised(model: str) -> bool:
 
 def _threads() -> int:
     """All physical cores this process may use but one, which stays with the bot."""
-    physical = psutil.cpu_count(logical=False) or 1
+    physical = psutil.cpu_count(logical=False) or 1  # type: ignore[no-untyped-call]
     return max(1, min(physical, len(os.sched_getaffinity(0))) - 1)
 
 
@@ -296,7 +303,11 @@ def _dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return torch.bfloat16 if fast and model.num_parameters() >= _BF16_FROM_PARAMETERS else torch.float32
+    return torch.bfloat16 if fast and _parameters(model) >= _BF16_FROM_PARAMETERS else torch.float32
+
+
+def _parameters(model: PreTrainedModel) -> int:
+    return int(sum(weight.numel() for weight in model.parameters()))
 
 
 def _context(model: PreTrainedModel, tokenizer: Any) -> int:
@@ -306,7 +317,7 @@ def _context(model: PreTrainedModel, tokenizer: Any) -> int:
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
-    """What ends an answer: the tokens that tokenizer and checkpoint name, and the one the chat template closes a turn with."""
+    """What ends an answer: tokens that tokenizer and checkpoint name, and what the chat template closes a turn with."""
     named = model.generation_config.eos_token_id if model.generation_config else None
     ends = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id, _turn_end(tokenizer)}
     return frozenset(int(token) for token in ends if token is not None)
@@ -327,31 +338,31 @@ def _turn_end(tokenizer: Any) -> int | None:
 def _check_adapter(folder: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
-            raise CannotLoad(f"{folder / name} is missing. Train again with /train, or roll back to an earlier version.")
+            raise CannotLoad(
+                f"{folder / name} is missing. Train again with /train, or roll back to another version."
+            )
+    config = folder / "adapter_config.json"
     try:
-        json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CannotLoad(f"{folder / 'adapter_config.json'} is damaged ({error}). Train again with /train.") from error
-
-
-def _of_adapter(keys: Sequence[str], name: str) -> list[str]:
-    return [key for key in keys if f".{name}." in key]
+        raise CannotLoad(f"{config} is damaged ({error}). Train again with /train.") from error
 
 
 def _why_not(model: str, error: Exception, *, allow_downloads: bool) -> str:
     said = _first_line(error)
-    looks_local = Path(model).is_absolute() or model.startswith((".", "~")) or Path(model).exists()
-    if looks_local and not Path(model).is_dir():
-        remedy = "There is no such folder. Set LOCAL_MODEL to a folder with config.json and *.safetensors, or to a hub id."
-    elif looks_local and not (Path(model) / "config.json").is_file():
-        remedy = "The folder has no config.json. Set LOCAL_MODEL to a folder that save_pretrained wrote."
-    elif looks_local and not list(Path(model).glob("*.safetensors")):
-        remedy = "The folder has no *.safetensors (pickled weights are not read). Convert it with save_pretrained."
-    elif not looks_local and not allow_downloads:
+    folder = Path(model)
+    is_hub_id = not (folder.is_absolute() or model.startswith((".", "~")) or folder.exists())
+    if is_hub_id and not allow_downloads:
         remedy = (
-            "It is not in this machine's Hugging Face cache and downloads are off. Allow downloads, fetch it with "
-            "`hf download`, or set LOCAL_MODEL to a folder."
+            "It is not in this machine's Hugging Face cache and downloads are off. Set ALLOW_DOWNLOADS=true, or set "
+            "LOCAL_MODEL to a folder."
         )
+    elif not is_hub_id and not folder.is_dir():
+        remedy = "There is no such folder. Set LOCAL_MODEL to one with config.json and *.safetensors, or to a hub id."
+    elif not is_hub_id and not (folder / "config.json").is_file():
+        remedy = "The folder has no config.json. Set LOCAL_MODEL to a folder that save_pretrained wrote."
+    elif not is_hub_id and not list(folder.glob("*.safetensors")):
+        remedy = "The folder has no *.safetensors, and pickled weights are not read. Convert it with save_pretrained."
     elif isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         remedy = "It does not fit into memory. Set LOCAL_MODEL to a smaller model."
     else:

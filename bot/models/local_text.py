@@ -1,7 +1,7 @@
-"""What a small model may be asked and what may be shown of its answer: fitting a conversation, cutting clean pieces.
+"""What a small model can read of a conversation, and which pieces of its answer can be shown while it writes.
 
-Pure and free of torch, so that both rules can be read and tested as tables. It renders and decodes nothing itself: the
-tokenizer is passed in as two functions.
+Pure and free of torch, so that both rules can be read and tested as tables. It renders and decodes nothing itself:
+the tokenizer is passed in as two functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ class TooLong(Exception):
     """The last message alone does not fit; `tokens` and `room` say by how much."""
 
     def __init__(self, tokens: int, room: int) -> None:
-        super().__init__(f"The question has {tokens} tokens and the model can read {room}. Please shorten it.")
+        super().__init__(f"The question has {tokens} tokens; this model can read {room}. Please shorten it.")
         self.tokens = tokens
         self.room = room
 
@@ -29,8 +29,8 @@ class TooLong(Exception):
 def fit(messages: Sequence[Message], *, room: int, render: Render) -> list[int]:
     """Token ids of as much of the conversation as `room` tokens hold.
 
-    Oldest turns go first, never the system message and never the last message, and what is left starts with a person's
-    turn as chat templates demand. Raises `TooLong` where the system message and the last message alone do not fit.
+    Oldest turns go first, never the system message and never the last message, and what is left starts with a
+    person's turn as chat templates demand. Raises `TooLong` where system and last message alone do not fit.
     """
     system = [message for message in messages[:-1] if message.role == "system"]
     turns = [message for message in messages[:-1] if message.role != "system"]
@@ -68,8 +68,8 @@ def merged(messages: Sequence[Message]) -> list[Message]:
 class TextPieces:
     """Turns token ids, one at a time, into pieces of text that may be shown at once.
 
-    A piece never ends inside a character that takes several tokens. Space at the answer's start and end is dropped, so
-    the pieces joined are exactly `text`, and `text` is what people read.
+    A piece never ends inside a character that takes several tokens. Space at the answer's start and end is dropped,
+    and the pieces joined are exactly `text`.
     """
 
     def __init__(self, decode: Decode) -> None:

@@ -1,9 +1,19 @@
 """The process in which the local model lives: `python -m bot.models.local_worker --model PATH_OR_ID`.
 
-It reads one JSON object per line from standard input and writes one per line to standard output (the operations and
-events are in ARCHITECTURE.md under "The local model"); everything a library prints goes to standard error. It answers
-nobody but its parent, writes no file, and ends by itself when its standard input is closed, so that a bot that was
-killed leaves nobody behind.
+It reads one JSON object per line from standard input and writes one per line to standard output; what a library
+prints goes to standard error. It answers nobody but its parent, writes no file, and ends by itself when its standard
+input is closed, so that a bot that was killed leaves nobody behind.
+
+    in:  {"op": "answer", "id", "adapter": str | null, "messages": [{"role", "content"}], "max_new_tokens": int,
+          "temperature": float, "stream": bool}
+         {"op": "load", "adapter", "path"} | {"op": "unload", "adapter"} | {"op": "stop", "id"} | {"op": "quit"}
+    out: {"event": "ready", "model", "device", "dtype", "context": int, "parameters": int} once, or
+         {"event": "fatal", "message"} and exit status 1; then
+         {"event": "loaded", "adapter"} | {"event": "load_failed", "adapter", "message"} |
+         {"event": "text", "id", "text"}, only for questions with "stream" |
+         {"event": "done", "id", "text", "tokens_in", "tokens_out", "logprobs": [float], "seconds",
+          "finish": "stop" | "length" | "stopped"} |
+         {"event": "error", "id", "kind": "too_long" | "no_adapter" | "failed", "message"}
 """
 
 import argparse
@@ -72,6 +82,7 @@ class Room:
             if self.batch:
                 self._answer_batch()
             self.batch = []
+            self._free_adapters()
 
     def on_text(self, row: "Row", piece: str) -> None:
         self.wire.send("text", id=row.id, text=piece)
@@ -96,16 +107,18 @@ class Room:
             for row in self.batch:
                 if row.finish is None:
                     row.finish = "failed"
-                    self._refuse(row.id, "failed", f"The local model failed: {type(error).__name__}: {error}")
+                    self._refuse(row.id, "failed", f"The local model failed: {_said(error)}")
 
     def _look_in(self) -> None:
-        """Obey what arrived meanwhile. Runs between two tokens too, so that nobody waits for a batch to end."""
+        """Obey what arrived meanwhile. Runs between two tokens too, so that no order waits for a batch to end."""
         while True:
             try:
                 self._obey(self.inbox.get_nowait())
             except queue.Empty:
-                break
-        used = {row.adapter for row in [*self.waiting, *self.batch] if row.finish is None}
+                return
+
+    def _free_adapters(self) -> None:
+        used = {row.adapter for row in self.waiting}
         for name in [name for name in self.leaving if name not in used]:
             self.leaving.remove(name)
             self.weights.unload_adapter(name)
@@ -123,9 +136,9 @@ class Room:
                     self._stop(op["id"])
                 case other:
                     raise ValueError(f"unknown op {other!r}")
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             traceback.print_exc()
-            self._refuse(str(op.get("id", "")), "failed", f"The worker did not understand this: {error}")
+            self._refuse(str(op.get("id", "")), "failed", f"The local model failed: {_said(error)}")
 
     def _seat(self, op: Op) -> None:
         adapter = op["adapter"]
@@ -133,10 +146,10 @@ class Room:
             return self._refuse(op["id"], "no_adapter", f"The version {adapter} is not loaded.")
         try:
             row = self.weights.row(
-                op["id"],
                 [Message(message["role"], message["content"]) for message in op["messages"]],
-                adapter=None if adapter is None else self.adapters[adapter],
                 max_new_tokens=int(op["max_new_tokens"]),
+                id=op["id"],
+                adapter=None if adapter is None else self.adapters[adapter],
                 temperature=float(op.get("temperature", 0.0)),
                 streams=bool(op.get("stream", True)),
             )
@@ -161,28 +174,34 @@ class Room:
         if name is not None:
             self.leaving.append(name)
 
-    def _stop(self, id: str) -> None:
+    def _stop(self, row_id: str) -> None:
         for row in [*self.waiting, *self.batch]:
-            if row.id == id and row.finish is None:
+            if row.id == row_id and row.finish is None:
                 row.finish = "stopped"
-                row.pieces.finish()
+                rest = row.pieces.finish()
+                if rest and row.streams:
+                    self.on_text(row, rest)
                 self.on_done(row)
         self.waiting = [row for row in self.waiting if row.finish is None]
 
     def _next_batch(self) -> list["Row"]:
-        """Rows that can share a batch with the first one waiting. People who watch an answer being written go first."""
+        """Rows that can share a batch with the first one waiting; answers that somebody watches go first."""
         if not self.waiting:
             return []
         queued = sorted(self.waiting, key=lambda row: not row.streams)
-        first = queued[0]
-        alike = [row for row in queued if (row.adapter, row.temperature) == (first.adapter, first.temperature)]
+        kind = (queued[0].adapter, queued[0].temperature)
+        alike = [row for row in queued if (row.adapter, row.temperature) == kind]
         many = alike[:_ROWS_SHORT]
         chosen = many if max(row.length for row in many) <= _SHORT else alike[:_ROWS]
         self.waiting = [row for row in self.waiting if row not in chosen]
         return chosen
 
-    def _refuse(self, id: str, kind: str, message: str) -> None:
-        self.wire.send("error", id=id, kind=kind, message=message)
+    def _refuse(self, row_id: str, kind: str, message: str) -> None:
+        self.wire.send("error", id=row_id, kind=kind, message=message)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def read_requests(lines: IO[str], inbox: "queue.SimpleQueue[Op]") -> None:
@@ -196,7 +215,7 @@ def read_requests(lines: IO[str], inbox: "queue.SimpleQueue[Op]") -> None:
 
 
 def _take_over_streams() -> tuple[IO[str], Wire]:
-    """The parent's two pipes; afterwards a library that prints writes to the log and one that asks reads nothing."""
+    """The parent's two pipes; from now on a library that prints writes to the log, and one that asks reads nothing."""
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -208,12 +227,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bot.models.local_worker", description=__doc__)
     parser.add_argument("--model", required=True, help="a folder, or an id on the Hugging Face hub")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--allow-downloads", action="store_true", help="fetch a hub id that is not in the cache")
+    parser.add_argument("--allow-downloads", action="store_true", help="fetch what is not in the cache")
     return parser.parse_args(argv)
 
 
 def _prepare_process(*, allow_downloads: bool) -> None:
-    """What libraries read from the environment when they are imported; the bot keeps priority over generation."""
+    """What libraries read from the environment when they are imported; the bot goes first on the processor."""
     os.nice(5)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

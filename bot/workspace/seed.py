@@ -75,7 +75,9 @@ class Channel:
 
 
 DEFAULT_COMMANDS: Final = (
-    SlashCommand("/train", "Train on the team's feedback, or show and change the schedule", "[status | schedule]"),
+    SlashCommand(
+        "/train", "Train on the team's feedback, or show and change the schedule", "[status | schedule]"
+    ),
     SlashCommand("/eval", "Evaluate the current model against its challengers", "[run | report]"),
     SlashCommand("/apprentice", "Help, status and privacy", "help | status | privacy"),
 )
@@ -103,9 +105,20 @@ def seeded_channels(users: list[User], *, created: int) -> list[Channel]:
     everybody = [user.id for user in users]
     admins = ["U0ANN", "U0BEN", BOT_USER]
     channels = [
-        Channel("C0GENERAL", "general", ChannelKind.PUBLIC, "Everything and everybody", everybody, created=created),
-        Channel("C0HELP", "help-desk", ChannelKind.PUBLIC, "Ask @apprentice here", list(everybody), created=created),
-        Channel("C0ADMIN", "apprentice-admin", ChannelKind.PRIVATE, "Training reports", admins, created=created),
+        Channel(
+            "C0GENERAL", "general", ChannelKind.PUBLIC, "Everything and everybody", everybody, created=created
+        ),
+        Channel(
+            "C0HELP",
+            "help-desk",
+            ChannelKind.PUBLIC,
+            "Ask @apprentice here",
+            list(everybody),
+            created=created,
+        ),
+        Channel(
+            "C0ADMIN", "apprentice-admin", ChannelKind.PRIVATE, "Training reports", admins, created=created
+        ),
     ]
     people = [user for user in users if not user.is_bot]
     return channels + [direct_message(user.id, created=created) for user in people]

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -25,6 +25,7 @@ MAX_RETRIES: Final = 3
 TICKET_TTL_S: Final = 60.0
 RETIRED_CONNECTION_LIVES_S: Final = 10.0
 HEARTBEAT_S: Final = 30.0
+SEND_AGAIN_S: Final = 0.05
 HOST: Final = "local-workspace"
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Connection:
     """One web socket of the app. A retiring one finishes what it has but gets nothing new."""
 
     ws: web.WebSocketResponse
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    transport: asyncio.Transport | None
     retiring: bool = False
 
     async def send(self, frame: Json) -> bool:
@@ -98,7 +99,12 @@ class SocketHub:
         """
         live = self._live()
         envelope_id = str(uuid.uuid4())
-        frame = {"envelope_id": envelope_id, "payload": payload, "type": kind, "accepts_response_payload": True}
+        frame = {
+            "envelope_id": envelope_id,
+            "payload": payload,
+            "type": kind,
+            "accepts_response_payload": True,
+        }
         acked = self._expect(envelope_id)
         try:
             if not live or not await random.choice(live).send(frame):
@@ -124,8 +130,8 @@ class SocketHub:
         connections = list(self._connections)
         for connection in connections:
             connection.retiring = True
-            if connection.ws._req is not None and connection.ws._req.transport is not None:
-                connection.ws._req.transport.abort()
+            if connection.transport is not None:
+                connection.transport.abort()
         return len(connections)
 
     async def close(self) -> None:
@@ -140,12 +146,16 @@ class SocketHub:
         """`GET /link/?ticket=...`: one connection, from hello to its end."""
         until = self._tickets.pop(request.query.get("ticket", ""), 0.0)
         if until < time.monotonic():
-            raise web.HTTPForbidden(text="This ticket is used up or unknown. Call apps.connections.open again.")
+            raise web.HTTPForbidden(
+                text="This ticket is used up or unknown. Call apps.connections.open again."
+            )
         ws = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=16 * 1024 * 1024)
         await ws.prepare(request)
-        connection = Connection(ws)
+        connection = Connection(ws, request.transport)
         if len(self._live()) >= MAX_CONNECTIONS:
-            await connection.send({"type": "disconnect", "reason": "too_many_websockets", "debug_info": {"host": HOST}})
+            await connection.send(
+                {"type": "disconnect", "reason": "too_many_websockets", "debug_info": {"host": HOST}}
+            )
             await ws.close()
             return ws
         self._connections.append(connection)
@@ -197,11 +207,12 @@ class SocketHub:
             "retry_attempt": attempt,
             "retry_reason": "timeout" if attempt else "",
         }
-        sent = False
-        while not sent:
+        while True:
             await self._connected.wait()
-            sent = await random.choice(self._live()).send(frame)
-            await asyncio.sleep(0)
+            live = self._live()
+            if live and await random.choice(live).send(frame):
+                break
+            await asyncio.sleep(SEND_AGAIN_S)
         self._state.count_attempt(event.envelope_id, attempt + 1)
 
     async def _close_later(self, connection: Connection) -> None:

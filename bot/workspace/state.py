@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import PublicError
-from bot.workspace.seed import BOT_USER, Channel, ChannelKind, User, direct_message, seeded_channels, seeded_users
+from bot.workspace.seed import (
+    BOT_USER,
+    Channel,
+    ChannelKind,
+    User,
+    direct_message,
+    seeded_channels,
+    seeded_users,
+)
 
 Json = dict[str, Any]
 
@@ -112,7 +120,9 @@ class State:
 
     def put_message(self, channel: str, message: Json) -> None:
         self.rooms[channel].put(message)
-        self._write("INSERT OR REPLACE INTO messages VALUES (?, ?, ?)", channel, message["ts"], json.dumps(message))
+        self._write(
+            "INSERT OR REPLACE INTO messages VALUES (?, ?, ?)", channel, message["ts"], json.dumps(message)
+        )
 
     def drop_message(self, channel: str, ts: str) -> None:
         self.rooms[channel].drop(ts)
@@ -176,7 +186,9 @@ class State:
         self._seed_channels()
         for channel_id, body in self._db.execute("SELECT channel, body FROM messages ORDER BY ts"):
             self._load_message(channel_id, json.loads(body))
-        self.homes = {user: json.loads(body) for user, body in self._db.execute("SELECT user, body FROM homes")}
+        self.homes = {
+            user: json.loads(body) for user, body in self._db.execute("SELECT user, body FROM homes")
+        }
         self.files = {body["id"]: body for body in self._bodies("files")}
 
     def _load_message(self, channel: str, message: Json) -> None:
@@ -196,7 +208,7 @@ class State:
                     self.put_channel(replace(known, members=known.members + new))
 
     def _bodies(self, table: str) -> Iterable[Json]:
-        return [json.loads(body) for (body,) in self._db.execute(f"SELECT body FROM {table}")]  # noqa: S608
+        return [json.loads(body) for (body,) in self._db.execute(f"SELECT body FROM {table}")]
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
@@ -215,8 +227,12 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 def _unreadable(path: Path | None, problem: Exception) -> PublicError:
     if "locked" in str(problem):
-        return PublicError(f"The workspace file {path} is in use by another program. Stop that one, or name another.")
-    return PublicError(f"The workspace file {path} cannot be read ({problem}). Move it away to start with a fresh one.")
+        return PublicError(
+            f"The workspace file {path} is in use by another program. Stop that one, or name another."
+        )
+    return PublicError(
+        f"The workspace file {path} cannot be read ({problem}). Move it away to start with a fresh one."
+    )
 
 
 def is_person(user: User) -> bool:

@@ -4,8 +4,30 @@
  * Knows addresses and refusals, nothing of what is shown.
  */
 
-/** A refusal in words for people. */
-export class Refused extends Error {}
+/** The codes people meet, in words. Others are shown as they are, with the detail the workspace gives. */
+const WORDS = {
+  already_reacted: "You reacted with that already.",
+  cant_delete_message: "Only the author can delete a message.",
+  cant_update_message: "Only the author can edit a message.",
+  channel_not_found: "There is no such channel for you.",
+  message_not_found: "That message is not there any more.",
+  no_text: "There is nothing to send yet.",
+  not_in_channel: "You are not a member of this channel.",
+  user_not_found: "There is no such person here.",
+  view_not_found: "This window is not open any more.",
+};
+/** The workspace tells these itself, as a notice. */
+const TOLD = new Set(["dispatch_failed", "operation_timeout", "invalid_command_response", "unknown_command"]);
+
+/** A refusal in words for people; `told` says that they have read about it already. */
+export class Refused extends Error {
+  constructor(words, told = false) {
+    super(words);
+    this.told = told;
+  }
+}
+
+const refusalOf = (body, status) => new Refused(body.detail ?? WORDS[body.error] ?? body.error ?? `The local workspace answered ${status}.`, TOLD.has(body.error));
 
 async function answerOf(response) {
   let body;
@@ -14,7 +36,7 @@ async function answerOf(response) {
   } catch {
     throw new Refused(`The local workspace answered ${response.status} without an explanation.`);
   }
-  if (!response.ok) throw new Refused(body.message ?? body.error ?? `The local workspace answered ${response.status}.`);
+  if (!response.ok) throw refusalOf(body, response.status);
   return body;
 }
 
@@ -46,7 +68,7 @@ export async function send(route, body) {
 /** The same, where anything but ok is a refusal. */
 export async function must(route, body) {
   const answer = await send(route, body);
-  if (answer.ok === false) throw new Refused(answer.message ?? answer.error ?? "The local workspace refused this.");
+  if (answer.ok === false) throw refusalOf(answer, 200);
   return answer;
 }
 

@@ -52,7 +52,7 @@ function readFence(lines, at) {
   while (end < lines.length && !closing.test(lines[end])) end += 1;
   const code = h("code", {}, lines.slice(at + 1, end).join("\n"));
   const language = open[2] ? h("span", { class: "code-language" }, open[2]) : null;
-  return { node: h("pre", { class: "code-block", tabindex: "0" }, language, code), next: end + 1 };
+  return { node: h("pre", { class: language ? "code-block with-language" : "code-block", tabindex: "0" }, language, code), next: end + 1 };
 }
 
 function readHeading(lines, at, store) {

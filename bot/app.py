@@ -1,0 +1,347 @@
+"""The bot in front of Slack: built once, started, stopped. `apprentice serve` and `apprentice rehearse` run this.
+
+With no Slack token it starts the local workspace and talks to that, over the same protocol.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.async_app import AsyncApp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.http_retry.builtin_async_handlers import (
+    AsyncConnectionErrorRetryHandler,
+    AsyncRateLimitErrorRetryHandler,
+    AsyncServerErrorRetryHandler,
+)
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.errors import ModelUnavailable, PublicError
+from bot.schedule import Clock
+from bot.settings import Settings, forget_proxies
+from bot.slack.admin import TRAIN, Admin, AdminRules
+from bot.slack.feedback import Feedback
+from bot.slack.listeners import listen
+from bot.slack.questions import Questions
+from bot.slack.reports import Reports
+from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
+from bot.workspace import LocalWorkspace
+from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
+from storage.store import Store
+
+TICK_S = 1.0
+LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
+AUTH_ERRORS = {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bot works: tokens and address of Slack, or of the local workspace."""
+
+    bot_token: str
+    app_token: str
+    signing_secret: str
+    api_url: str
+    admins: tuple[str, ...]
+    admin_channel: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are in the workspace."""
+
+    team: str
+    bot_user: str
+
+
+@dataclass
+class Bot:
+    """A running bot."""
+
+    workshop: Workshop
+    place: Place
+    clock: Clock
+    questions: Questions
+    workspace: LocalWorkspace | None
+    session: aiohttp.ClientSession
+    lock: DataLock
+    sockets: AsyncSocketModeHandler | None = None
+    http: web.AppRunner | None = None
+    warming: asyncio.Task[None] | None = None
+    url: str = ""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stop(self) -> None:
+        """Finish answers in progress, let go of runs, close everything. Trainers go on."""
+        await self.clock.stop()
+        if self.sockets is not None:
+            await self.sockets.close_async()  # type: ignore[no-untyped-call]
+        if self.http is not None:
+            await self.http.cleanup()
+        await self.questions.stop()
+        if self.warming is not None:
+            self.warming.cancel()
+            await asyncio.gather(self.warming, return_exceptions=True)
+        await self.workshop.close()
+        await self.session.close()
+        if self.workspace is not None:
+            await self.workspace.stop()
+        self.lock.release()
+        self.stopped.set()
+
+
+async def start(
+    settings: Settings, *, say: Callable[[str], None] = lambda _words: None, people: int = 0
+) -> Bot:
+    """Start the bot. `say` hears about long steps; `people` adds simulated ones to the local workspace.
+
+    Raises PublicError, naming the thing and the remedy, where it cannot start; nothing is left running then.
+    """
+    lock = DataLock(settings.data_dir)
+    if not lock.take():
+        raise PublicError(
+            f"Another Apprentice is running on {settings.data_dir}. Stop it first, or set DATA_DIR to another folder."
+        )
+    undo: list[Any] = [_release(lock)]
+    try:
+        store = await Store.open(settings.database)
+        undo.append(store.close())
+        await store.release_claims()
+        workspace = await _local_workspace(settings, people)
+        if workspace is not None:
+            undo.append(workspace.stop())
+        place = _place(settings, workspace)
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        undo.append(session.close())
+        client = _client(place, session)
+        identity = await _who_we_are(client)
+        await _remember_team(store, identity.team)
+        bot = await _build(settings, store, place, identity, client, session, workspace, lock)
+        await _connect(bot, settings, client)
+    except BaseException:
+        for step in reversed(undo):
+            await step
+        raise
+    for step in undo:
+        step.close()
+    await bot.clock.start()
+    bot.url = place.url
+    if has_local_extra():
+        bot.warming = asyncio.create_task(_warm(bot.workshop, say))
+    return bot
+
+
+async def _release(lock: DataLock) -> None:
+    lock.release()
+
+
+async def _local_workspace(settings: Settings, people: int) -> LocalWorkspace | None:
+    if settings.on_slack or settings.slack_api_url:
+        return None
+    forget_proxies()
+    workspace = LocalWorkspace(
+        port=settings.workspace_port,
+        state_file=settings.data_dir / "workspace.sqlite",
+        extra_people=people,
+    )
+    await workspace.start()
+    return workspace
+
+
+def _place(settings: Settings, workspace: LocalWorkspace | None) -> Place:
+    secret = settings.slack_signing_secret
+    if settings.slack_bot_token is not None:
+        return Place(
+            bot_token=settings.slack_bot_token.get_secret_value(),
+            app_token=settings.slack_app_token.get_secret_value() if settings.slack_app_token else "",
+            signing_secret=secret.get_secret_value() if secret else "",
+            api_url=settings.slack_api_url or AsyncWebClient.BASE_URL,
+            admins=settings.admin_users,
+            admin_channel=settings.admin_channel,
+        )
+    forget_proxies()
+    base = workspace.url if workspace is not None else settings.slack_api_url.rstrip("/").removesuffix("/api")
+    return Place(
+        bot_token=BOT_TOKEN,
+        app_token=APP_TOKEN,
+        signing_secret="",
+        api_url=f"{base}/api/",
+        admins=settings.admin_users or LOCAL_ADMINS,
+        admin_channel=settings.admin_channel or LOCAL_ADMIN_CHANNEL,
+        url=base,
+    )
+
+
+def _client(place: Place, session: aiohttp.ClientSession) -> AsyncWebClient:
+    url = place.api_url if place.api_url.endswith("/") else place.api_url + "/"
+    return AsyncWebClient(
+        token=place.bot_token,
+        base_url=url,
+        session=session,
+        retry_handlers=[
+            AsyncConnectionErrorRetryHandler(max_retry_count=2),
+            AsyncRateLimitErrorRetryHandler(max_retry_count=3),
+            AsyncServerErrorRetryHandler(max_retry_count=2),
+        ],
+    )
+
+
+async def _who_we_are(client: AsyncWebClient) -> Identity:
+    try:
+        me = await client.auth_test()
+    except SlackApiError as error:
+        reason = error.response["error"]
+        if reason in AUTH_ERRORS:
+            raise PublicError(
+                f"Slack refused SLACK_BOT_TOKEN ({reason}). Copy it again from OAuth & Permissions; it starts with xoxb-."
+            ) from None
+        raise PublicError(f"Slack refused the first call, auth.test ({reason}).") from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise PublicError(
+            f"Slack cannot be reached at {client.base_url} ({error}). Check the network and SLACK_API_URL."
+        ) from None
+    return Identity(team=str(me["team_id"]), bot_user=str(me["user_id"]))
+
+
+async def _remember_team(store: Store, team: str) -> None:
+    if await store.keepsake(TEAM, lambda: team) != team:
+        await store.change_keepsake(TEAM, team)
+
+
+async def team_of(store: Store) -> str:
+    """The workspace that the terminal speaks for: the one served last."""
+    return await store.keepsake(TEAM, lambda: LOCAL_TEAM)
+
+
+async def _build(
+    settings: Settings,
+    store: Store,
+    place: Place,
+    identity: Identity,
+    client: AsyncWebClient,
+    session: aiohttp.ClientSession,
+    workspace: LocalWorkspace | None,
+    lock: DataLock,
+) -> Bot:
+    reports = Reports(
+        store,
+        client,
+        team=identity.team,
+        channel=place.admin_channel,
+        base_label=settings.base_label,
+    )
+    shop = await Workshop.open(
+        settings, store, team=identity.team, report_run=reports.run, report_evaluation=reports.evaluation
+    )
+    questions = Questions(
+        store,
+        shop.desk,
+        client,
+        team=identity.team,
+        bot_user=identity.bot_user,
+        deadline_s=settings.answer_deadline_s,
+        late_limit_s=settings.late_answer_limit_s,
+    )
+    clock = await _clock(settings, shop, questions, identity.team)
+    feedback = Feedback(store, client, shop.privacy, team=identity.team, remember=shop.remember)
+    admin = Admin(
+        store,
+        runs=shop.runs,
+        evaluations=shop.evaluations,
+        serving=shop.serving,
+        reports=reports,
+        clock=clock,
+        rules=AdminRules(
+            team=identity.team,
+            admins=place.admins,
+            policy=settings.answer_policy.value,
+            base_label=settings.base_label,
+            timezone=settings.timezone,
+        ),
+    )
+    app = AsyncApp(
+        client=client,
+        signing_secret=place.signing_secret or "not used in Socket Mode",
+        request_verification_enabled=bool(place.signing_secret),
+    )
+    listen(app, questions=questions, feedback=feedback, admin=admin)
+    bot = Bot(
+        workshop=shop,
+        place=place,
+        clock=clock,
+        questions=questions,
+        workspace=workspace,
+        session=session,
+        lock=lock,
+    )
+    if place.app_token:
+        bot.sockets = AsyncSocketModeHandler(app, place.app_token)
+    else:
+        bot.http = web.AppRunner(app.web_app(path="/slack/events"))
+    return bot
+
+
+async def _clock(settings: Settings, shop: Workshop, questions: Questions, team: str) -> Clock:
+    async def train(occasion: str) -> None:
+        asked = await shop.runs.request(by="the schedule", occasion=occasion, options={"scheduled": True})
+        log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
+
+    async def tick() -> None:
+        await questions.tick()
+        await shop.runs.tick()
+        await shop.evaluations.tick()
+
+    if await shop.store.schedule(team, TRAIN) is None:
+        await shop.store.set_schedule(
+            team=team,
+            action=TRAIN,
+            cron=settings.train_cron,
+            timezone=settings.timezone,
+            enabled=True,
+            by="the settings",
+        )
+    actions: Mapping[str, Any] = {TRAIN: train}
+    return Clock(shop.store, actions=actions, tick=tick, tick_s=TICK_S)
+
+
+async def _connect(bot: Bot, settings: Settings, client: AsyncWebClient) -> None:
+    if bot.sockets is not None:
+        try:
+            await bot.sockets.connect_async()  # type: ignore[no-untyped-call]
+        except SlackApiError as error:
+            raise PublicError(
+                f"Slack refused SLACK_APP_TOKEN ({error.response['error']}). Create an app-level token with the scope "
+                "connections:write; it starts with xapp-."
+            ) from None
+        return
+    if not bot.place.signing_secret:
+        raise PublicError(
+            "SLACK_APP_TOKEN is not set. Create an app-level token (xapp-) for Socket Mode, "
+            "or set SLACK_SIGNING_SECRET to receive events over HTTP."
+        )
+    if bot.http is not None:
+        await bot.http.setup()
+        try:
+            await web.TCPSite(bot.http, port=settings.http_port).start()
+        except OSError:
+            raise PublicError(
+                f"Port {settings.http_port} is in use. Set HTTP_PORT to a free one, or stop the other program."
+            ) from None
+
+
+async def _warm(shop: Workshop, say: Callable[[str], None]) -> None:
+    """Load the local model while people already see the page."""
+    try:
+        info = await shop.engine.start()
+        await shop.serving.local()
+        say(f"The local model is ready: {shop.engine.label} on {info.device} ({info.dtype}).")
+    except ModelUnavailable as error:
+        say(f"The local model cannot answer: {error}")

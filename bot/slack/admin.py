@@ -1,0 +1,279 @@
+"""Slash commands and the buttons of reports. Who may do what is checked here, on the server, for every press."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bot.errors import PublicError
+from bot.schedule import Clock, describe, next_times, parse_schedule
+from bot.serving import Serving
+from bot.slack import blocks, text
+from bot.slack.reports import Reports, promotion_decision
+from bot.train_options import read_options
+from storage.records import ModelVersion, Schedule, TrainingRun, now
+from storage.store import Store
+from training.evaluating import Evaluations
+from training.runs import Declined, Runs
+
+TRAIN = "train"
+
+Ack = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRules:
+    """Who is an admin, and what `status` says of the configuration."""
+
+    team: str
+    admins: tuple[str, ...]
+    policy: str
+    base_label: str
+    timezone: str
+
+
+class Admin:
+    """`/train`, `/eval`, `/apprentice`, Promote and Keep."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        runs: Runs,
+        evaluations: Evaluations,
+        serving: Serving,
+        reports: Reports,
+        clock: Clock,
+        rules: AdminRules,
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._evaluations = evaluations
+        self._serving = serving
+        self._reports = reports
+        self._clock = clock
+        self._rules = rules
+
+    async def train(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
+        """`/train [status | cancel | schedule ... | help | option=value ...]`"""
+        await ack()
+        verb, rest = _verb(body)
+        actions: dict[str, Callable[[str, str], Awaitable[str]]] = {
+            "status": self._train_status,
+            "cancel": self._train_cancel,
+            "schedule": self._train_schedule,
+        }
+        if verb == "help":
+            await respond(text=text.TRAIN_HELP)
+        elif self._is_admin(body):
+            action = actions.get(verb, self._train_now)
+            words = rest if verb in actions else body.get("text") or ""
+            await respond(text=await _said(action(_person(body), words)))
+        else:
+            await respond(text=text.admins_only("/train", self._rules.admins))
+
+    async def _train_now(self, person: str, words: str) -> str:
+        options = read_options(words)
+        occasion = f"train:{person}:{uuid.uuid4().hex}"
+        requested = await self._runs.request(by=person, occasion=occasion, options=options)
+        if isinstance(requested, Declined):
+            return requested.reason
+        return f"Training run #{requested.run.number} starts. Its report is in the admin channel."
+
+    async def _train_status(self, _person: str, _words: str) -> str:
+        runs = await self._store.runs(self._rules.team, limit=5)
+        return "\n".join(text.run_line(run) for run in runs) or "No training run yet."
+
+    async def _train_cancel(self, person: str, _words: str) -> str:
+        live = await self._store.live_runs()
+        if not live:
+            return "No training run is going on."
+        await self._runs.cancel(live[0], by=person)
+        return f"Run #{live[0].number} is being cancelled; its report will say so."
+
+    async def _train_schedule(self, person: str, words: str) -> str:
+        row = await self._store.schedule(self._rules.team, TRAIN)
+        if words:
+            row = await self._change_schedule(person, words, row)
+        return f"Training happens {self._schedule_line(row)}."
+
+    async def _change_schedule(self, person: str, words: str, row: Schedule | None) -> Schedule:
+        zone = row.timezone if row else self._rules.timezone
+        if words in {"on", "off"}:
+            cron = row.cron if row else "0 3 * * *"
+        else:
+            cron = parse_schedule(words, zone).text
+        changed = await self._store.set_schedule(
+            team=self._rules.team,
+            action=TRAIN,
+            cron=cron,
+            timezone=zone,
+            enabled=words != "off",
+            by=person,
+        )
+        await self._store.decide(team=self._rules.team, actor=person, action="schedule", detail=words)
+        await self._clock.reload()
+        return changed
+
+    def _schedule_line(self, row: Schedule | None) -> str:
+        if row is None or not row.enabled:
+            return text.schedule_line(row, "", "")
+        cron = parse_schedule(row.cron, row.timezone)
+        following = next_times(cron, row.timezone, now(), 1)
+        return text.schedule_line(
+            row, describe(cron, row.timezone), f"{following[0]:%a %d %b %H:%M}" if following else ""
+        )
+
+    async def evaluate(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
+        """`/eval [version]`"""
+        await ack()
+        if not self._is_admin(body):
+            await respond(text=text.admins_only("/eval", self._rules.admins))
+            return
+        await respond(text=await _said(self._evaluate_now(_person(body), (body.get("text") or "").strip())))
+
+    async def _evaluate_now(self, person: str, name: str) -> str:
+        version = await self._version(name) if name and name != "base" else None
+        evaluation = await self._evaluations.request(by=person, version=version)
+        await self._reports.evaluation(evaluation)
+        return f"Evaluation #{evaluation.number} starts. Its report is in the admin channel."
+
+    async def _version(self, name: str) -> ModelVersion:
+        version = await self._store.model_named(self._rules.team, name)
+        if version is None:
+            known = [each.name for each in await self._store.models(self._rules.team)]
+            names = ", ".join(["base", *known[-10:]])
+            raise PublicError(f"There is no model called {name!r}. There are: {names}.")
+        return version
+
+    async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
+        """`/apprentice help | status | privacy [yes | no] | models | promote NAME | rollback`"""
+        await ack()
+        verb, rest = _verb(body)
+        person = _person(body)
+        if verb == "status":
+            await respond(text=await self._status())
+        elif verb == "privacy":
+            await self._privacy(respond, person, rest)
+        elif verb in {"models", "promote", "rollback"}:
+            if not self._is_admin(body):
+                await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
+                return
+            actions = {"models": self._models, "promote": self._promote_named, "rollback": self._roll_back}
+            await respond(text=await _said(actions[verb](person, rest)))
+        elif verb in {"", "help"}:
+            await respond(text=text.HELP)
+        else:
+            await respond(text=f"I do not know `/apprentice {text.escape(verb)}`.\n{text.HELP}")
+
+    async def _status(self) -> str:
+        team = self._rules.team
+        current = await self._store.current(team)
+        month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        return text.status(
+            tally=await self._store.tally(team),
+            serving=f"{self._rules.base_label}{f' + {current.name}' if current else ''}",
+            promotion=await self._store.newest_promotion(team),
+            policy=self._rules.policy,
+            runs=await self._store.runs(team, limit=1),
+            schedule=self._schedule_line(await self._store.schedule(team, TRAIN)),
+            spent_month=await self._store.spent_since(team, month),
+        )
+
+    async def _privacy(self, respond: Ack, person: str, words: str) -> None:
+        if words in {"yes", "no"}:
+            await self._store.set_consent(self._rules.team, person, words == "yes")
+            await respond(text=text.CONSENT_YES if words == "yes" else text.CONSENT_NO)
+            return
+        held = await self._store.holdings(self._rules.team, person)
+        await respond(**blocks.privacy_message(text.privacy(held), agreed=held.consent))
+
+    async def _models(self, _person: str, _words: str) -> str:
+        team = self._rules.team
+        versions = await self._store.models(team)
+        return text.models(versions, await self._store.current(team), self._rules.base_label)
+
+    async def _promote_named(self, person: str, name: str) -> str:
+        if not name:
+            return "Which one? `/apprentice models` lists them; then `/apprentice promote NAME`."
+        version = None if name == "base" else await self._version(name)
+        await self._serving.promote(
+            version, by=person, decision=f"promote:{uuid.uuid4().hex}", reason="asked for by name"
+        )
+        return f"{name} serves from the next question on."
+
+    async def _roll_back(self, person: str, _words: str) -> str:
+        return f"{await self._serving.roll_back(by=person)} serves again from the next question on."
+
+    async def promote(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
+        """The report's Promote button."""
+        await ack()
+        run = await self._decidable(body, action, respond)
+        if run is None:
+            return
+        version = await self._store.model(run.version_id or "")
+        if version is None:
+            await _whisper(
+                respond, "That model is no longer there. `/apprentice models` lists what there is."
+            )
+            return
+        try:
+            promotion, new = await self._serving.promote(
+                version, by=_person(body), decision=promotion_decision(run), reason=run.reason
+            )
+        except PublicError as error:
+            await _whisper(respond, str(error))
+            return
+        if not new:
+            await _whisper(respond, f"{text.who(promotion.by)} has promoted it already.")
+        await self._reports.run(run)
+
+    async def keep(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
+        """The report's Keep button."""
+        await ack()
+        run = await self._decidable(body, action, respond)
+        if run is not None:
+            await self._store.decide(
+                team=self._rules.team, actor=_person(body), action="keep", subject=run.id
+            )
+            await self._reports.run(run)
+
+    async def _decidable(
+        self, body: dict[str, Any], action: dict[str, Any], respond: Ack
+    ) -> TrainingRun | None:
+        """The run a button belongs to, if this person may decide and nobody has decided yet."""
+        if not self._is_admin(body):
+            await _whisper(respond, text.admins_only("Promote and Keep", self._rules.admins))
+            return None
+        run = await self._store.run(str(action.get("value", "")))
+        if run is None:
+            await _whisper(respond, "That training run is no longer there.")
+            return None
+        kept = await self._store.decision_on(self._rules.team, run.id, ("keep",))
+        if kept is not None:
+            await _whisper(respond, f"{text.who(kept.actor)} has decided to keep what serves.")
+            return None
+        return run
+
+    def _is_admin(self, body: dict[str, Any]) -> bool:
+        return _person(body) in self._rules.admins
+
+
+async def _said(answer: Awaitable[str]) -> str:
+    try:
+        return await answer
+    except PublicError as error:
+        return str(error)
+
+
+async def _whisper(respond: Ack, words: str) -> None:
+    await respond(text=words, response_type="ephemeral", replace_original=False)
+
+
+def _person(body: dict[str, Any]) -> str:
+    return str(body.get("user_id") or (body.get("user") or {}).get("id") or "")
+
+
+def _verb(body: dict[str, Any]) -> tuple[str, str]:
+    words: Sequence[str] = (body.get("text") or "").split(maxsplit=1)
+    return (words[0].lower() if words else "", words[1].strip() if len(words) > 1 else "")

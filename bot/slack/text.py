@@ -1,0 +1,157 @@
+"""Every sentence the bot says in Slack that is not an answer. Pure, plain, short, kind."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from storage.feedback import Holdings
+from storage.operating import Tally
+from storage.records import ModelVersion, Promotion, Schedule, TrainingRun
+
+SPECIAL_MENTION = re.compile(r"<!([a-z]+)(\^[^>|]*)?(\|[^>]*)?>")
+PERSON_MENTION = re.compile(r"<@([A-Z0-9]+)(\|[^>]*)?>")
+
+THANKS = "Thank you. You can change your vote at any time."
+CORRECTED = "Thank you, I have kept your better answer."
+CORRECTED_NOT_TRAINED = "Thank you, I have kept your better answer. It will not be used for training, because you did not tick the box."
+CORRECTION_EMPTY = "Please write the better answer, or close this window: your vote counts either way."
+GONE = "This answer is no longer there; perhaps its question was deleted."
+CONSENT_YES = (
+    "Thank you. What you write to me may be used for training from now on. `/apprentice privacy` changes it."
+)
+CONSENT_NO = "Understood. Nothing you write will be used for training. `/apprentice privacy` changes it."
+CONSENT_ASK = (
+    "May what you write to me be used to train this team's own model? Only your questions to me, your corrections and "
+    "your votes, never other messages. You can change this at any time with `/apprentice privacy`."
+)
+REASONS: Mapping[str, str] = {
+    "wrong": "It is wrong",
+    "outdated": "It is out of date",
+    "incomplete": "Something is missing",
+    "style": "Hard to read, or the wrong tone",
+    "refused": "It should have answered",
+}
+
+HELP = """*Ask me* by mentioning me in a channel or writing me a direct message. I answer in the thread.
+*Rate* an answer with the thumbs below it. After a thumbs-down you can write the better answer.
+*`/apprentice`* `help` · `status` · `privacy`
+*For admins:* `/train` starts a training run · `/train status` · `/train cancel` · `/train schedule nightly at 03:00`
+`/eval` compares the models on held-out questions · `/apprentice models` · `promote NAME` · `rollback`"""
+
+TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=none` or `epochs=5`.
+`/train status` shows the last runs · `/train cancel` stops the one that is running
+`/train schedule` shows when it happens by itself
+`/train schedule nightly at 03:00` · `weekdays at 22:15` · `off` · `on` changes it"""
+
+
+def admins_only(command: str, admins: Sequence[str]) -> str:
+    """A kind refusal that says whom to ask."""
+    if not admins:
+        return (
+            f"`{command}` is for admins, and none is set yet. Whoever runs me puts Slack user ids into ADMIN_USERS, "
+            "for example ADMIN_USERS=U012ABCDEF."
+        )
+    people = ", ".join(f"<@{admin}>" for admin in admins[:5])
+    return f"`{command}` is for admins. Please ask {people}."
+
+
+def escape(text: str) -> str:
+    """Text as Slack's mrkdwn shows it literally."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unescape(text: str) -> str:
+    """What a person typed, from what Slack sends."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def without_mentions(text: str) -> str:
+    """A model's words with nothing in them that would notify people."""
+    text = SPECIAL_MENTION.sub(lambda found: f"@{found.group(1)}", text)
+    text = PERSON_MENTION.sub("@someone", text)
+    return re.sub(r"(?<![\w`])@(channel|here|everyone)\b", "@\u200b\\1", text)
+
+
+def question_text(text: str, bot_user: str) -> str:
+    """A question as it was meant: without the bot's own mention and Slack's escapes."""
+    return unescape(re.sub(rf"<@{re.escape(bot_user)}(\|[^>]*)?>", " ", text)).strip()
+
+
+def status(
+    *,
+    tally: Tally,
+    serving: str,
+    promotion: Promotion | None,
+    policy: str,
+    runs: Sequence[TrainingRun],
+    schedule: str,
+    spent_month: float,
+) -> str:
+    """What `/apprentice status` says."""
+    answers = sum(tally.answered_by.values())
+    shares = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.answered_by.items())) or "none yet"
+    lines = [
+        f"*Answering now:* {serving} (policy {policy})",
+        f"*Answers so far:* {answers} ({shares}); {tally.waiting} waiting",
+        f"*Feedback:* {tally.thumbs_up} thumbs up, {tally.thumbs_down} down, {tally.corrections} corrections; "
+        f"{tally.entries} verified answers in memory",
+        f"*Training:* {schedule}",
+    ]
+    if promotion is not None:
+        lines.append(f"*Last change:* by {who(promotion.by)} on {promotion.promoted_at:%Y-%m-%d %H:%M} UTC")
+    if runs:
+        lines.append(f"*Last run:* {run_line(runs[0])}")
+    lines.append(f"*Spent on API models this month:* ${spent_month:.2f}")
+    return "\n".join(lines)
+
+
+def run_line(run: TrainingRun) -> str:
+    """One training run on one line."""
+    said = f": {run.reason}" if run.reason else ""
+    return f"#{run.number} {run.outcome or run.state.value}{said}"
+
+
+def who(actor: str) -> str:
+    """A person as a mention, a part of the bot by name."""
+    return f"<@{actor}>" if re.fullmatch(r"[UW][A-Z0-9]{2,}", actor) else actor
+
+
+def privacy(held: Holdings) -> str:
+    """What is held of a person and what they may do about it."""
+    consent = {
+        True: "You have *agreed* that what you write to me may be used for training.",
+        False: "You have *not agreed* to training: nothing you write becomes training data.",
+        None: "You have not decided yet, so nothing you write becomes training data.",
+    }[held.consent]
+    return (
+        f"{consent}\n"
+        f"I hold {held.questions} of your questions, {held.ratings} votes, {held.corrections} corrections and "
+        f"{held.entries} verified answers of yours. Only what you write *to me* is kept, never other messages."
+    )
+
+
+def forgotten(held: Holdings, tainted: Sequence[str]) -> str:
+    """The receipt after somebody was forgotten."""
+    text = (
+        f"Deleted: {held.questions} questions with their answers, {held.ratings} votes, {held.corrections} corrections, "
+        f"{held.entries} verified answers."
+    )
+    if tainted:
+        text += f" These models learned from some of it and are marked: {', '.join(tainted)}. A new `/train` leaves it out."
+    return text
+
+
+def models(versions: Sequence[ModelVersion], current: ModelVersion | None, base: str) -> str:
+    """The list of model versions."""
+    lines = [f"{'→' if current is None else ' '} base: {base}"]
+    for version in versions:
+        mark = "→" if current is not None and version.id == current.id else " "
+        note = f", marked: {version.tainted}" if version.tainted else ""
+        lines.append(f"{mark} {version.name}, {version.registered_at:%Y-%m-%d %H:%M} UTC{note}")
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def schedule_line(row: Schedule | None, described: str, following: str) -> str:
+    """When training happens by itself."""
+    if row is None or not row.enabled:
+        return "only when somebody types `/train`"
+    return f"{described}, next {following}" if following else described

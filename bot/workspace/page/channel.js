@@ -1,0 +1,124 @@
+/** The middle: one channel or direct message with its messages and its message box; for the app also its Home tab. */
+import { must } from "./api.js";
+import { Composer } from "./composer.js";
+import { beforePaint, h } from "./dom.js";
+import { Home } from "./home.js";
+import { icon } from "./icons.js";
+import { MessageList } from "./messages.js";
+import { avatar } from "./names.js";
+import { StatusLine, suggestedPrompts } from "./status.js";
+import { plain } from "./texts.js";
+
+/** `go(address)` moves the page. */
+export class ChannelPane {
+  #list = null;
+  #tab = "messages";
+
+  constructor(node, store, go) {
+    Object.assign(this, { node, store, go });
+    this.home = new Home(store);
+    this.composer = new Composer(store, { testid: "composer", sent: (ts) => this.#sent(ts) });
+    this.status = new StatusLine(store, () => ({ channel: this.id }));
+    this.prompts = h("div");
+    this.frame = h("div", { class: "channel-body" });
+    this.head = h("header", { class: "pane-head" });
+    node.append(this.head, this.frame);
+    this.drawHead = beforePaint(() => this.#drawHead());
+    store.on("messages", ({ channel }) => channel === this.id && this.#messagesChanged());
+    store.on("status", () => this.#statusChanged());
+    store.on("channels", () => this.drawHead());
+    store.on("people", () => this.#list?.refresh());
+  }
+
+  get channel() {
+    return this.store.channel(this.id);
+  }
+
+  /** Shows a channel; `tab` is "messages" or, for the app's direct message, "home". */
+  show(id, tab = "messages") {
+    const isNew = id !== this.id || this.shownTo !== this.store.userId;
+    const was = this.#tab;
+    Object.assign(this, { id, shownTo: this.store.userId });
+    this.#tab = this.#isAppsOwn() ? tab : "messages";
+    if (isNew) this.#list = this.#newList();
+    if (isNew || was !== this.#tab) this.#enter();
+    this.#messagesChanged();
+    this.#statusChanged();
+    this.drawHead();
+  }
+
+  #isAppsOwn() {
+    return this.channel?.kind === "im" && this.store.isApp(this.channel.other);
+  }
+
+  #newList() {
+    const { store, id } = this;
+    const place = { store, channel: id, inThread: false, openThread: (ts) => this.go(store.address(id, ts)) };
+    return new MessageList(place, () => store.messages(id), { label: `Messages in ${this.#name()}`, above: () => [this.#beginning()] });
+  }
+
+  #name() {
+    const { channel, store } = this;
+    if (!channel) return "";
+    return channel.kind === "im" ? (store.user(channel.other)?.real_name ?? channel.name) : `#${channel.name}`;
+  }
+
+  #beginning() {
+    const { channel } = this;
+    const text = this.#isAppsOwn()
+      ? "This is a direct message with the app. Every message you write here begins a thread, and the answer comes in that thread."
+      : `This is the very beginning of ${this.#name()}. Mention @${this.store.app.name ?? "the app"} to ask it something.`;
+    this.beginning ??= new Map();
+    if (!this.beginning.has(channel.id)) this.beginning.set(channel.id, h("div", { class: "beginning" }, h("h2", {}, this.#name()), h("p", { class: "quiet" }, text)));
+    return this.beginning.get(channel.id);
+  }
+
+  #enter() {
+    const parts = this.#tab === "home" ? [this.home.node] : [this.#list.node, h("div", { class: "pane-foot" }, this.prompts, this.status.node, this.composer.node)];
+    this.frame.replaceChildren(...parts);
+    if (this.#tab === "home") void this.home.open();
+    else this.composer.aim(this.id, undefined, `Message ${this.#name()}`);
+    if (this.#tab === "messages" && this.#isAppsOwn()) must("messages_tab", { user: this.store.userId }).catch((problem) => this.store.problem(problem));
+    if (this.#tab === "messages") this.#list.toEnd();
+  }
+
+  #messagesChanged() {
+    this.#list?.draw();
+    if (document.visibilityState === "visible" && this.#tab === "messages") this.store.markRead(this.id);
+  }
+
+  #statusChanged() {
+    this.#list?.draw();
+    this.status.draw();
+    const suggested = suggestedPrompts(this.store.prompts.get(this.id), (text) => this.#use(text));
+    this.prompts.replaceChildren(...(suggested ? [suggested] : []));
+  }
+
+  async #use(text) {
+    try {
+      const { ts } = await must("post", { user: this.store.userId, channel: this.id, text });
+      this.#sent(ts);
+    } catch (problem) {
+      this.store.problem(problem);
+    }
+  }
+
+  /** In the app's direct message the answer comes in a thread: show it. */
+  #sent(ts) {
+    this.#list.toEnd();
+    if (ts && this.#isAppsOwn()) this.go(this.store.address(this.id, ts));
+  }
+
+  #drawHead() {
+    const { channel, store } = this;
+    if (!channel) return;
+    const mark = channel.kind === "im" ? avatar(store.user(channel.other), { small: true }) : icon(channel.kind === "private" ? "lock" : "hash");
+    const about = channel.kind === "im" ? null : h("span", { class: "quiet head-about" }, channel.topic ? h("span", {}, plain(channel.topic)) : null, h("span", {}, `${channel.members.length} members`));
+    this.head.replaceChildren(h("div", { class: "head-line" }, mark, h("h1", {}, channel.kind === "im" ? this.#name() : channel.name), about), ...(this.#isAppsOwn() ? [this.#tabs()] : []));
+  }
+
+  #tabs() {
+    const tab = (name, label, address) => h("a", { role: "tab", class: "tab", href: address, "aria-selected": String(this.#tab === name), "data-testid": `tab-${name}` }, label);
+    return h("div", { class: "tabs", role: "tablist" }, tab("home", "Home", this.store.address(this.id, "home")), tab("messages", "Messages", this.store.address(this.id)));
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Puts the page together. The address says who one is and where: `#U0CLEO/C0HELP/1718000000.000100`, so that a tab, a
+ * reload and the back button keep their place, and two tabs can be two people.
+ */
+import { ChannelPane } from "./channel.js";
+import { icon } from "./icons.js";
+import { Inspector } from "./inspector.js";
+import { announce, showConnection, showNotices } from "./notices.js";
+import { Sidebar } from "./sidebar.js";
+import { Store } from "./store.js";
+import { ThreadPane } from "./thread.js";
+
+const FIRST_PERSON = "U0ANN";
+const FIRST_CHANNEL = "help-desk";
+
+const byId = (id) => document.getElementById(id);
+const store = new Store();
+const go = (address) => {
+  location.hash = address;
+};
+const channelPane = new ChannelPane(byId("channel"), store, go);
+const threadPane = new ThreadPane(byId("thread"), store, () => go(store.address(channelPane.id)));
+const sidebar = new Sidebar(byId("sidebar"), store, { current: () => channelPane.id, become: (user) => go(`#${user}/${channelPane.id ?? ""}`) });
+new Inspector(byId("inspector"), byId("open-inspector"), store);
+showNotices(byId("toasts"), store);
+showConnection(byId("lines"), store);
+announce(byId("announcer"), store, (channel) => channel === channelPane.id);
+
+function asked() {
+  const [user, channel, rest] = decodeURIComponent(location.hash.slice(1)).split("/");
+  return { user: user || localStorage.getItem("person") || FIRST_PERSON, channel, rest };
+}
+
+/** Follows the address: first who, then where. A person or channel that is not there gives way to one that is. */
+async function follow() {
+  const { user, channel, rest } = asked();
+  if (user !== store.userId) await become(user);
+  const room = roomFor(channel);
+  if (!room) return;
+  if (room.id !== channel) history.replaceState(null, "", store.address(room.id));
+  const ts = room.id === channel && rest && rest !== "home" ? rest : null;
+  channelPane.show(room.id, rest === "home" ? "home" : "messages");
+  await threadPane.show(room.id, ts);
+  sidebar.draw();
+  document.body.classList.toggle("with-thread", Boolean(ts));
+  showSidebar(false);
+  document.title = `${room.name} · Local workspace`;
+}
+
+/** The channel asked for; where this person has none of that id, the same kind of place, or the first. */
+function roomFor(id) {
+  const mine = store.channels.filter((channel) => channel.is_member);
+  const direct = id?.startsWith("D") ? mine.find((channel) => channel.kind === "im" && store.isApp(channel.other)) : undefined;
+  return mine.find((channel) => channel.id === id) ?? direct ?? mine.find((channel) => channel.name === FIRST_CHANNEL) ?? mine[0];
+}
+
+async function become(user) {
+  try {
+    await store.become(user);
+    localStorage.setItem("person", user);
+  } catch (problem) {
+    if (user !== FIRST_PERSON) return go(`#${FIRST_PERSON}`);
+    store.problem(problem);
+  }
+  return undefined;
+}
+
+function showSidebar(open) {
+  document.body.classList.toggle("sidebar-open", open);
+  byId("open-sidebar").setAttribute("aria-expanded", String(open));
+}
+
+byId("open-sidebar").append(icon("menu"));
+byId("open-sidebar").addEventListener("click", () => showSidebar(!document.body.classList.contains("sidebar-open")));
+byId("channel").addEventListener("click", () => showSidebar(false));
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && channelPane.id && store.markRead(channelPane.id));
+window.addEventListener("hashchange", () => void follow());
+void follow();

@@ -1,0 +1,118 @@
+"""The Web API's front door: `/api/<method>`: arguments, tokens, faults, answers, and the record of calls.
+
+Arguments may come in the query, as a form or as JSON (facts/slack.md 3.3). It refuses unknown methods and tokens in
+Slack's words; what a method does is in web_api_chat and web_api_lookup.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from typing import Any, Final
+
+from aiohttp import web
+
+from bot.workspace import web_api_chat, web_api_lookup
+from bot.workspace.faults import NO_ANSWER, Fault, Faults
+from bot.workspace.refused import Refused
+from bot.workspace.seed import APP_TOKEN, BOT_TOKEN, SCOPES
+from bot.workspace.services import Call, Handler, Services
+from bot.workspace.state import Json
+
+METHODS: Final[dict[str, Handler]] = {**web_api_chat.METHODS, **web_api_lookup.METHODS}
+APP_TOKEN_METHODS: Final = {"apps.connections.open"}
+CALLS_KEPT: Final = 2000
+HEADERS: Final = {"x-oauth-scopes": SCOPES, "x-accepted-oauth-scopes": SCOPES, "Cache-Control": "no-store"}
+
+
+class WebApi:
+    """All methods of one workspace, and what was called."""
+
+    def __init__(self, services: Services, faults: Faults) -> None:
+        self._services = services
+        self._faults = faults
+        self._calls: deque[Json] = deque(maxlen=CALLS_KEPT)
+        self._count = 0
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """`/api/{method}`."""
+        method = request.match_info["method"]
+        fault = self._faults.take(method)
+        if fault and fault.hang_s:
+            await asyncio.sleep(fault.hang_s)
+        args: Json = {}
+        try:
+            args = await _arguments(request)
+            failed = fault is not None and (fault.error or fault.status is not None)
+            answer: Json = (
+                {} if failed and fault and not fault.after_work else self._answer(request, method, args)
+            )
+        except Refused as refused:
+            answer = {"ok": False, "error": refused.code, **refused.more}
+        response = _failure(request, fault) if fault else None
+        shown = answer if response is None else {"fault": vars(fault), **answer}
+        self._record(method, args, shown)
+        return response or web.json_response(answer, headers=HEADERS)
+
+    def calls(self, since: int) -> list[Json]:
+        """The calls after number `since`, newest last."""
+        return [call for call in self._calls if call["n"] > since]
+
+    def _answer(self, request: web.Request, method: str, args: Json) -> Json:
+        if method not in METHODS:
+            raise Refused("unknown_method", req_method=method)
+        _authorize(request, method, args)
+        return {"ok": True, **METHODS[method](self._services, Call(args))}
+
+    def _record(self, method: str, args: Json, answer: Json) -> None:
+        self._count += 1
+        told = {name: value for name, value in args.items() if name != "token"}
+        self._calls.append(
+            {"n": self._count, "method": method, "args": told, "answer": answer, "at": time.time()}
+        )
+
+
+def _authorize(request: web.Request, method: str, args: Json) -> None:
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ") or args.get("token")
+    if method == "api.test" and not token:
+        return
+    if not token:
+        raise Refused("not_authed")
+    if token not in (BOT_TOKEN, APP_TOKEN):
+        raise Refused("invalid_auth")
+    if (token == APP_TOKEN) != (method in APP_TOKEN_METHODS) and method != "api.test":
+        raise Refused("not_allowed_token_type")
+
+
+async def _arguments(request: web.Request) -> Json:
+    args: Json = dict(request.query)
+    if request.content_type == "application/json":
+        args |= _from_json(await request.text())
+    elif request.can_read_body:
+        args |= {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    return args
+
+
+def _from_json(text: str) -> Json:
+    try:
+        body: Any = json.loads(text) if text.strip() else {}
+    except ValueError:
+        raise Refused("invalid_json") from None
+    if not isinstance(body, dict):
+        raise Refused("json_not_object")
+    return body
+
+
+def _failure(request: web.Request, fault: Fault) -> web.Response | None:
+    if fault.status == NO_ANSWER and fault.status is not None:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=500)
+    if fault.error:
+        return web.json_response({"ok": False, "error": fault.error}, headers=HEADERS)
+    if fault.status == 429:
+        headers = {**HEADERS, "Retry-After": str(fault.retry_after or 1)}
+        return web.json_response({"ok": False, "error": "ratelimited"}, status=429, headers=headers)
+    if fault.status is not None:
+        return web.Response(status=fault.status, text="injected fault", headers=HEADERS)
+    return None

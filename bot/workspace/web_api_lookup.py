@@ -1,0 +1,284 @@
+"""Web API: who and what there is (auth, team, bots, users, conversations), and views and files.
+
+Each function is one method; names, shapes and errors are Slack's.
+"""
+
+import base64
+import binascii
+from typing import Final, TypeVar
+
+from bot.workspace import payloads
+from bot.workspace.refused import Refused, refused_for
+from bot.workspace.seed import APP_ID, BOT_ID, BOT_NAME, BOT_USER, TEAM_ID, TEAM_NAME, Channel, ChannelKind
+from bot.workspace.services import Call, Handler, Services
+from bot.workspace.state import Json
+from bot.workspace.web_api_chat import bots_channel
+
+MAX_PAGE: Final = 1000
+Item = TypeVar("Item")
+TYPES: Final = {
+    ChannelKind.PUBLIC: "public_channel",
+    ChannelKind.PRIVATE: "private_channel",
+    ChannelKind.IM: "im",
+}
+
+
+def api_test(services: Services, call: Call) -> Json:
+    if call.text("error"):
+        raise Refused(call.text("error"), args=call.args)
+    return {"args": {name: value for name, value in call.args.items() if name != "token"}}
+
+
+def auth_test(services: Services, call: Call) -> Json:
+    return {
+        "url": f"{services.url}/",
+        "team": TEAM_NAME,
+        "user": BOT_NAME,
+        "team_id": TEAM_ID,
+        "user_id": BOT_USER,
+        "bot_id": BOT_ID,
+        "app_id": APP_ID,
+        "is_enterprise_install": False,
+    }
+
+
+def open_connection(services: Services, call: Call) -> Json:
+    address = services.url.replace("http://", "ws://", 1)
+    return {"url": f"{address}/link/?ticket={services.hub.ticket()}&app_id={APP_ID}"}
+
+
+def team_info(services: Services, call: Call) -> Json:
+    if call.text("team") not in ("", TEAM_ID):
+        raise Refused("team_not_found")
+    return {"team": payloads.team_object(services.url)}
+
+
+def bots_info(services: Services, call: Call) -> Json:
+    if call.text("bot") not in ("", BOT_ID):
+        raise Refused("bot_not_found")
+    return {"bot": payloads.bot_object()}
+
+
+def users_info(services: Services, call: Call) -> Json:
+    return {"user": payloads.user_object(services.chat.user(call.text("user")))}
+
+
+def users_list(services: Services, call: Call) -> Json:
+    users = [payloads.user_object(user) for user in services.state.users.values()]
+    page, more = _page(users, call, default=MAX_PAGE)
+    return {"members": page, "cache_ts": 0, **more}
+
+
+def users_by_email(services: Services, call: Call) -> Json:
+    for user in services.state.users.values():
+        shown = payloads.user_object(user)
+        if shown["profile"].get("email") == call.required("email").lower():
+            return {"user": shown}
+    raise Refused("users_not_found")
+
+
+def conversations_list(services: Services, call: Call) -> Json:
+    return _conversations(services, call, only_joined=False)
+
+
+def users_conversations(services: Services, call: Call) -> Json:
+    return _conversations(services, call, only_joined=True)
+
+
+def _conversations(services: Services, call: Call, *, only_joined: bool) -> Json:
+    types = [kind.strip() for kind in (call.text("types") or "public_channel").split(",")]
+    user = call.text("user") or BOT_USER
+    shown = [
+        payloads.channel_object(channel)
+        for channel in services.state.channels.values()
+        if TYPES[channel.kind] in types and _visible(channel, user, only_joined=only_joined)
+    ]
+    page, more = _page(shown, call, default=100)
+    return {"channels": page, **more}
+
+
+def _visible(channel: Channel, user: str, *, only_joined: bool) -> bool:
+    if user in channel.members:
+        return channel.kind is not ChannelKind.IM or BOT_USER in channel.members
+    return channel.kind is ChannelKind.PUBLIC and not only_joined
+
+
+def conversations_info(services: Services, call: Call) -> Json:
+    channel = _seen_channel(services, call)
+    return {"channel": payloads.channel_object(channel, num_members=call.flag("include_num_members"))}
+
+
+def conversations_members(services: Services, call: Call) -> Json:
+    page, more = _page(list(_seen_channel(services, call).members), call, default=100)
+    return {"members": page, "response_metadata": {"next_cursor": ""}, **more}
+
+
+def _seen_channel(services: Services, call: Call) -> Channel:
+    channel = services.state.channels.get(call.text("channel"))
+    if channel is None or not _visible(channel, BOT_USER, only_joined=False):
+        raise Refused("channel_not_found")
+    return channel
+
+
+def conversations_history(services: Services, call: Call) -> Json:
+    channel = bots_channel(services, call.text("channel"))
+    room = services.state.rooms[channel.id]
+    roots = [
+        message
+        for message in reversed(room.messages.values())
+        if message.get("thread_ts") in (None, message["ts"]) or message.get("subtype") == "thread_broadcast"
+    ]
+    return _messages(services, call, channel, roots)
+
+
+def conversations_replies(services: Services, call: Call) -> Json:
+    channel = bots_channel(services, call.text("channel"))
+    named = services.state.message(channel.id, call.required("ts"))
+    if named is None:
+        raise Refused("thread_not_found")
+    root = named.get("thread_ts") or named["ts"]
+    first = services.state.message(channel.id, root)
+    thread = [*([first] if first else []), *services.state.rooms[channel.id].replies(root)]
+    return _messages(services, call, channel, thread)
+
+
+def _messages(services: Services, call: Call, channel: Channel, messages: list[Json]) -> Json:
+    oldest, latest = call.text("oldest") or "0", call.text("latest") or "9999999999.999999"
+    inclusive = call.flag("inclusive")
+    within = [
+        message
+        for message in messages
+        if oldest < message["ts"] < latest or (inclusive and message["ts"] in (oldest, latest))
+    ]
+    page, more = _page(within, call, default=100)
+    metadata = call.flag("include_all_metadata")
+    shown = [_shown(services, channel, message, metadata=metadata) for message in page]
+    return {"messages": shown, "has_more": bool(more), **more}
+
+
+def _shown(services: Services, channel: Channel, message: Json, *, metadata: bool) -> Json:
+    shown = payloads.for_app(services.chat.shown(channel, message))
+    return {**shown, "metadata": message["metadata"]} if metadata and "metadata" in message else shown
+
+
+def conversations_open(services: Services, call: Call) -> Json:
+    if call.text("channel"):
+        channel = bots_channel(services, call.text("channel"))
+    else:
+        users = [user for user in call.text("users").split(",") if user]
+        if len(users) != 1:
+            raise Refused("too_many_users" if users else "users_list_not_supplied")
+        channel = services.state.direct_message_with(services.chat.user(users[0]).id)
+    if call.flag("return_im"):
+        return {"channel": payloads.channel_object(channel), "no_op": True, "already_open": True}
+    return {"channel": {"id": channel.id}, "no_op": True, "already_open": True}
+
+
+def conversations_join(services: Services, call: Call) -> Json:
+    channel = _seen_channel(services, call)
+    if channel.kind is not ChannelKind.PUBLIC:
+        raise Refused("method_not_supported_for_channel_type")
+    services.chat.join(BOT_USER, channel, inviter=None)
+    return {"channel": payloads.channel_object(services.state.channels[channel.id])}
+
+
+def views_open(services: Services, call: Call) -> Json:
+    return {"view": services.views.open(_trigger(call), call.value("view"))}
+
+
+def views_push(services: Services, call: Call) -> Json:
+    return {"view": services.views.push(_trigger(call), call.value("view"))}
+
+
+def _trigger(call: Call) -> str:
+    return call.text("trigger_id") or call.required("interactivity_pointer")
+
+
+def views_update(services: Services, call: Call) -> Json:
+    view_id, external_id = call.text("view_id") or None, call.text("external_id") or None
+    if not view_id and not external_id:
+        raise refused_for("invalid_arguments", ["missing required field: view_id"])
+    hash_ = call.text("hash") or None
+    view = services.views.update(call.value("view"), view_id=view_id, external_id=external_id, hash_=hash_)
+    return {"view": view}
+
+
+def views_publish(services: Services, call: Call) -> Json:
+    hash_ = call.text("hash") or None
+    return {"view": services.views.publish(call.required("user_id"), call.value("view"), hash_=hash_)}
+
+
+def upload_url(services: Services, call: Call) -> Json:
+    filename = call.required("filename").replace("/", "_")
+    return services.uploads.expect(
+        filename, call.number("length", 0), call.text("alt_txt") or call.text("alt_text")
+    )
+
+
+def complete_upload(services: Services, call: Call) -> Json:
+    files = call.value("files")
+    if (
+        not isinstance(files, list)
+        or not all(isinstance(one, dict) and one.get("id") for one in files)
+        or not files
+    ):
+        raise refused_for("invalid_arguments", ["must provide an array of {id, title} [json-pointer:/files]"])
+    named = call.text("channel_id") or call.text("channels").split(",")[0]
+    channel = bots_channel(services, named) if named else None
+    comment, thread_ts = call.text("initial_comment"), call.text("thread_ts") or None
+    return {"files": services.uploads.complete(files, channel, comment, thread_ts)}
+
+
+def files_info(services: Services, call: Call) -> Json:
+    file = services.uploads.file(call.required("file"))
+    paging = {"count": 100, "total": 0, "page": 1, "pages": 0}
+    return {"file": file, "comments": [], "response_metadata": {"next_cursor": ""}, "paging": paging}
+
+
+def _page(items: list[Item], call: Call, *, default: int) -> tuple[list[Item], Json]:
+    """The page asked for, and `response_metadata` with the cursor of the next one where there is one."""
+    limit = call.number("limit", 0) or default
+    if not 1 <= limit <= MAX_PAGE:
+        raise Refused("invalid_limit")
+    start = _start(call.text("cursor"))
+    page = items[start : start + limit]
+    if start + limit >= len(items):
+        return page, {}
+    cursor = base64.b64encode(f"next:{start + limit}".encode()).decode()
+    return page, {"response_metadata": {"next_cursor": cursor}}
+
+
+def _start(cursor: str) -> int:
+    if not cursor:
+        return 0
+    try:
+        return int(base64.b64decode(cursor, validate=True).decode().removeprefix("next:"))
+    except (binascii.Error, ValueError):
+        raise Refused("invalid_cursor") from None
+
+
+METHODS: Final[dict[str, Handler]] = {
+    "api.test": api_test,
+    "apps.connections.open": open_connection,
+    "auth.test": auth_test,
+    "bots.info": bots_info,
+    "conversations.history": conversations_history,
+    "conversations.info": conversations_info,
+    "conversations.join": conversations_join,
+    "conversations.list": conversations_list,
+    "conversations.members": conversations_members,
+    "conversations.open": conversations_open,
+    "conversations.replies": conversations_replies,
+    "files.completeUploadExternal": complete_upload,
+    "files.getUploadURLExternal": upload_url,
+    "files.info": files_info,
+    "team.info": team_info,
+    "users.conversations": users_conversations,
+    "users.info": users_info,
+    "users.list": users_list,
+    "users.lookupByEmail": users_by_email,
+    "views.open": views_open,
+    "views.publish": views_publish,
+    "views.push": views_push,
+    "views.update": views_update,
+}

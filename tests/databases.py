@@ -1,0 +1,55 @@
+"""Both kinds of database for the tests of the store, and the first steps of every story told about it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from postgres import postgres_url
+from sqlalchemy import text
+
+from storage.records import Answer, Question
+from storage.store import Store
+from storage.values import Message, Proposal
+
+TEAM = "T1"
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+
+
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> str:
+    """The URL of a new database of the kind that `request.param` names."""
+    if request.param == "sqlite":
+        return f"sqlite:///{folder / 'apprentice.sqlite'}"
+    return postgres_url(request.config)
+
+
+async def ask(store: Store, *, asker: str = "U1", ts: str = "1.0", **more: str) -> Question:
+    values = {"team": TEAM, "channel": "C1", "thread_ts": ts, "text": "How do I reset my password?"} | more
+    return (await store.ask(asker=asker, ts=ts, **values)).question
+
+
+async def reply(store: Store, question: Question, *, history: tuple[Message, ...] = ()) -> Answer:
+    """An answer that stands in Slack."""
+    messages = [*history, Message("user", question.text)]
+    answer = await store.answer(question, [Proposal("Press Forgot.", "local", "starter")], messages=messages)
+    await store.posted(answer.id, f"9{question.ts}")
+    return answer
+
+
+async def rows(store: Store, table: str) -> int:
+    async with store.database.reading() as session:
+        return int(
+            (await (await session.connection()).execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+        )
+
+
+async def lease_runs_out(store: Store, table: str, row_id: str) -> None:
+    async with store.database.writing() as session:
+        await (await session.connection()).execute(
+            text(f"UPDATE {table} SET lease_until = :past WHERE id = :id"),
+            {
+                "past": "2020-01-01 00:00:00+00:00"
+                if "sqlite" in store.database.url
+                else datetime(2020, 1, 1, tzinfo=UTC),
+                "id": row_id,
+            },
+        )

@@ -1,0 +1,578 @@
+"""The local model: a process of its own that answers many people at once, in any version, and can die without harm."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import pytest
+
+from bot.errors import ModelUnavailable, PublicError
+from bot.models.local import LocalEngine, LocalModel
+from bot.models.local_text import TextPieces, TooLong, fit, merged
+from storage.values import Message
+from tests.tiny_models import (
+    BASE_SAYS,
+    COLD_SAYS,
+    GREETING,
+    PLACE,
+    WARM_SAYS,
+    Parrots,
+    build_parrots,
+    byte_tokenizer,
+)
+from tests.tiny_models import make_adapter as make_adapter_for
+
+DEADLINE_S = 60.0
+ENDLESS = 3000  # tokens; the parrots never end what they were not taught
+
+
+def asks(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that happens in another process."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def parrots(tmp_path_factory: pytest.TempPathFactory) -> Parrots:
+    """A base and two adapters that answer as `tiny_models` says."""
+    return build_parrots(tmp_path_factory.mktemp("parrots"))
+
+
+@pytest.fixture
+async def engine(parrots: Parrots, tmp_path: Path) -> AsyncIterator[LocalEngine]:
+    """An engine of the parrots; nothing runs until it is asked."""
+    engine = LocalEngine(model=str(parrots.base), label="parrot", log_file=tmp_path / "local.log")
+    yield engine
+    await engine.stop()
+
+
+class Bare:
+    """The worker process without an engine: lines in, events out."""
+
+    def __init__(self, model: Path, *, log: IO[Any] | None = None) -> None:
+        command = [sys.executable, "-m", "bot.models.local_worker", "--model", str(model)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+
+    def send(self, **op: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(op).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def ask(self, row_id: str, text: str, **more: Any) -> None:
+        messages = [{"role": "user", "content": text}]
+        op = {"adapter": None, "messages": messages, "max_new_tokens": 64, "temperature": 0.0}
+        self.send(**{"op": "answer", "id": row_id, **op, **more})
+
+    def until(self, event: str, row_id: str | None = None) -> list[dict[str, Any]]:
+        """Events up to the one named."""
+        assert self.process.stdout is not None
+        seen = []
+        for line in self.process.stdout:
+            seen.append(json.loads(line))
+            if seen[-1]["event"] == event and row_id in (None, seen[-1].get("id")):
+                return seen
+        raise AssertionError(f"the worker ended before {event}: {seen[-3:]}")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def bare(parrots: Parrots) -> Iterator[Bare]:
+    """A worker of the parrots that has said it is ready."""
+    worker = Bare(parrots.base)
+    worker.until("ready")
+    yield worker
+    worker.close()
+
+
+async def test_the_answer_is_what_the_model_learned_and_says_how_sure_it_was(engine: LocalEngine) -> None:
+    """A proposal carries the text, its tokens (one byte each here), and a log-probability for every one of them."""
+    proposal = await LocalModel(engine).answer(asks(GREETING))
+    assert proposal.text == BASE_SAYS[GREETING]
+    assert (proposal.kind, proposal.model, proposal.version_id) == ("local", "parrot", None)
+    assert proposal.finish == "stop"
+    assert proposal.tokens_out == len(BASE_SAYS[GREETING].encode()) + 1 == len(proposal.logprobs)
+    assert all(-0.7 < logprob <= 0 for logprob in proposal.logprobs)
+    assert proposal.tokens_in > len(GREETING)
+    assert proposal.seconds > 0
+    assert proposal.cost_usd == 0
+
+
+async def test_what_is_streamed_are_whole_characters_and_joined_the_answer(
+    engine: LocalEngine, parrots: Parrots
+) -> None:
+    """No piece ends inside an emoji of four tokens or a Japanese letter of three, and no end mark is shown."""
+    await engine.load("v1", parrots.warm)
+    for version, says in ((None, BASE_SAYS), ("v1", WARM_SAYS)):
+        for question, expected in says.items():
+            pieces: list[str] = []
+
+            async def keep(piece: str, pieces: list[str] = pieces) -> None:
+                pieces.append(piece)
+
+            proposal = await engine.answer(asks(question), version_id=version, on_text=keep)
+            assert "".join(pieces) == proposal.text == expected
+            assert len(pieces) > len(expected) / 2
+            assert not any("\ufffd" in piece or "<|" in piece for piece in pieces)
+
+
+async def test_an_answer_cut_inside_a_character_shows_no_half_of_it(engine: LocalEngine) -> None:
+    """Five bytes of "Grüße" end in the middle of "ß"; people see "Grü"."""
+    proposal = await engine.answer(asks(GREETING), version_id=None, max_new_tokens=5)
+    assert (proposal.text, proposal.finish, proposal.tokens_out) == ("Grü", "length", 5)
+
+
+async def test_questions_asked_together_get_the_answers_they_get_alone(
+    engine: LocalEngine, parrots: Parrots
+) -> None:
+    """Batching is invisible: different lengths, versions and wordings, taught and untaught."""
+    await engine.load("v1", parrots.warm)
+    await engine.load("v2", parrots.cold)
+    questions = [
+        GREETING,
+        PLACE,
+        "Hm?",
+        "Tell me a much longer thing about roofs, cellars and fridges, please!",
+    ]
+    versions = [None, "v1", "v2"]
+    jobs = [(question, version) for question in questions * 3 for version in versions]
+    alone = {
+        job: await engine.answer(asks(job[0]), version_id=job[1], max_new_tokens=48) for job in set(jobs)
+    }
+    together = await asyncio.gather(
+        *(engine.answer(asks(question), version_id=version, max_new_tokens=48) for question, version in jobs)
+    )
+    assert [answer.text for answer in together] == [alone[job].text for job in jobs]
+    assert alone[GREETING, None].text == BASE_SAYS[GREETING]
+    assert alone[GREETING, "v1"].text == WARM_SAYS[GREETING]
+    assert alone[GREETING, "v2"].text == COLD_SAYS[GREETING]
+    for answer, job in zip(together, jobs, strict=True):
+        assert answer.logprobs == pytest.approx(alone[job].logprobs, abs=1e-3)
+
+
+async def test_versions_come_and_go_without_a_restart(engine: LocalEngine, parrots: Parrots) -> None:
+    """Promotion and roll-back are a matter of which version is asked; one name may get other weights."""
+    await engine.load("v1", parrots.warm)
+    process = engine._worker.process.pid  # type: ignore[union-attr]
+    model = LocalModel(engine, "v1", "local-1")
+    answer = await model.answer(asks(PLACE))
+    assert (answer.text, answer.model, answer.version_id) == (WARM_SAYS[PLACE], "parrot + local-1", "v1")
+    await engine.load("v1", parrots.cold)
+    assert (await model.answer(asks(PLACE))).text == COLD_SAYS[PLACE]
+    await engine.unload("v1")
+    with pytest.raises(ModelUnavailable, match="version v1 is not loaded"):
+        await model.answer(asks(PLACE))
+    assert (await LocalModel(engine).answer(asks(PLACE))).text == BASE_SAYS[PLACE]
+    await engine.load("v1", parrots.warm)
+    assert (await model.answer(asks(PLACE))).text == WARM_SAYS[PLACE]
+    assert engine._worker.process.pid == process  # type: ignore[union-attr]
+
+
+def test_an_adapter_is_loaded_while_an_answer_is_written(bare: Bare, parrots: Parrots) -> None:
+    """Loading and unloading do not wait for the answer under way and do not change it."""
+    bare.ask("calm", "Hm?", max_new_tokens=300, stream=False)
+    calm = bare.until("done", "calm")[-1]
+    bare.ask("long", "Hm?", max_new_tokens=300)
+    bare.until("text", "long")
+    bare.send(op="load", adapter="v1", path=str(parrots.warm))
+    meanwhile = bare.until("loaded")
+    assert all(event["event"] == "text" for event in meanwhile[:-1])
+    bare.send(op="unload", adapter="v1")
+    assert bare.until("done", "long")[-1]["text"] == calm["text"]
+
+
+async def test_a_stopped_question_costs_no_more_tokens(engine: LocalEngine) -> None:
+    """Cancelling the task that waits ends the generation: the worker falls idle long before it would be done."""
+    began = asyncio.Event()
+
+    async def note(_: str) -> None:
+        began.set()
+
+    await engine.start()
+    pid = engine._worker.process.pid  # type: ignore[union-attr]
+    waiting = asyncio.create_task(
+        engine.answer(asks("Hm?"), version_id=None, on_text=note, max_new_tokens=ENDLESS)
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        await began.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: not engine._worker.stopping)  # type: ignore[union-attr]
+    before = psutil.Process(pid).cpu_times().user
+    assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
+    assert psutil.Process(pid).cpu_times().user - before < 2.0
+
+
+def test_stop_ends_one_row_and_leaves_its_neighbours(bare: Bare) -> None:
+    """Two people share a batch; one presses Stop, and keeps what was written so far."""
+    bare.ask("kept", "Hm?", max_new_tokens=400)
+    bare.ask("stopped", "Hm? Well?", max_new_tokens=400)
+    bare.ask("queued", "Hm? With sampling?", temperature=0.7)
+    seen = bare.until("text", "stopped")
+    bare.send(op="stop", id="stopped")
+    bare.send(op="stop", id="queued")
+    seen += bare.until("done", "kept")
+    done = {event["id"]: event for event in seen if event["event"] == "done"}
+    written = "".join(
+        event["text"] for event in seen if event["event"] == "text" and event["id"] == "stopped"
+    )
+    assert done["stopped"]["finish"] == "stopped"
+    assert 0 < done["stopped"]["tokens_out"] < 400
+    assert done["stopped"]["text"] == written
+    assert (done["queued"]["finish"], done["queued"]["tokens_out"]) == ("stopped", 0)
+    assert (done["kept"]["finish"], done["kept"]["tokens_out"]) == ("length", 400)
+
+
+def test_a_temperature_samples_and_zero_does_not(bare: Bare) -> None:
+    """Greedy is the same each time; a high temperature is not, and its log-probabilities are still the model's own."""
+    texts: dict[float, list[str]] = {0.0: [], 2.0: []}
+    for temperature, seen in texts.items():
+        for number in range(3):
+            bare.ask(f"{temperature}-{number}", GREETING, temperature=temperature)
+            done = bare.until("done")[-1]
+            assert len(done["logprobs"]) == done["tokens_out"]
+            seen.append(done["text"])
+    assert set(texts[0.0]) == {BASE_SAYS[GREETING]}
+    assert len(set(texts[2.0])) > 1
+
+
+def test_people_who_watch_are_answered_before_an_evaluation(bare: Bare) -> None:
+    """Unwatched questions, such as an evaluation's hundreds, wait behind one whose answer is being watched."""
+    for number in range(80):
+        bare.ask(f"exam-{number}", f"Question {number}?", stream=False)
+    bare.ask("person", GREETING)
+    seen = bare.until("done", "person")
+    assert sum(event["event"] == "done" for event in seen) <= 1 + 2 * 32
+
+
+async def test_a_question_longer_than_the_context_is_refused_in_words(engine: LocalEngine) -> None:
+    """100 kB do not fit into 4096 tokens; the sentence says both figures, and the next question is answered."""
+    with pytest.raises(
+        ModelUnavailable, match=r"The question has \d{6} tokens; this model can read \d+\. Please shorten"
+    ):
+        await engine.answer(asks("ä" * 50_000), version_id=None)
+    assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
+
+
+async def test_a_long_conversation_loses_its_oldest_turns_only(engine: LocalEngine) -> None:
+    """The question at the end is answered as if the forgotten turns had not been there."""
+    old = [Message("user", "x" * 2500), Message("assistant", "y" * 2500)]
+    assert (await engine.answer([*old, *asks(GREETING)], version_id=None)).text == BASE_SAYS[GREETING]
+
+
+async def test_a_killed_worker_is_replaced_with_all_its_versions(
+    engine: LocalEngine, parrots: Parrots
+) -> None:
+    """kill -9 fails the question under way in words; the next one starts the worker again, adapters and all."""
+    await engine.load("v1", parrots.warm)
+    began = asyncio.Event()
+
+    async def note(_: str) -> None:
+        began.set()
+
+    waiting = asyncio.create_task(
+        engine.answer(asks("Hm?"), version_id=None, on_text=note, max_new_tokens=ENDLESS)
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        await began.wait()
+    os.kill(engine._worker.process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    with pytest.raises(ModelUnavailable, match=r"process ended \(signal 9\).*local\.log"):
+        await waiting
+    assert engine.info is None
+    assert engine.rss_bytes() == 0
+    answers = await asyncio.gather(*(engine.answer(asks(GREETING), version_id=v) for v in ("v1", None)))
+    assert [answer.text for answer in answers] == [WARM_SAYS[GREETING], BASE_SAYS[GREETING]]
+
+
+async def test_a_worker_that_keeps_dying_is_not_started_for_every_question(tmp_path: Path) -> None:
+    """After a few failures in a row the engine says when it tries again instead of trying; nobody waits for it."""
+    dies = tmp_path / "python"
+    dies.write_text("#!/bin/sh\nexit 7\n")
+    dies.chmod(0o755)
+    engine = LocalEngine(model="any", label="any", python=str(dies))
+    for _ in range(2):
+        with pytest.raises(ModelUnavailable, match="exit status 7"):
+            await engine.answer(asks("?"), version_id=None)
+    with pytest.raises(ModelUnavailable, match=r"exit status 7.*tried again in \d+ s"):
+        await engine.answer(asks("?"), version_id=None)
+
+
+async def test_a_worker_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
+    """Starting has a limit, and what was started is ended."""
+    sleeps = tmp_path / "python"
+    sleeps.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    sleeps.chmod(0o755)
+    engine = LocalEngine(model="slow-model", label="slow", python=str(sleeps), start_timeout_s=0.5)
+    with pytest.raises(ModelUnavailable, match="LOCAL_MODEL=slow-model was not ready after"):
+        await engine.start()
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: not psutil.pid_exists(pid))
+
+
+async def test_a_start_that_its_first_asker_left_goes_on_for_the_others(engine: LocalEngine) -> None:
+    """One impatient person does not cost the others their answer."""
+    first = asyncio.create_task(engine.answer(asks(PLACE), version_id=None))
+    second = asyncio.create_task(engine.answer(asks(PLACE), version_id=None))
+    await until(lambda: engine._starting is not None)
+    first.cancel()
+    assert (await second).text == BASE_SAYS[PLACE]
+
+
+async def test_the_event_loop_goes_on_while_the_model_starts_and_writes(engine: LocalEngine) -> None:
+    """Buttons are answered meanwhile: a tick is never late by as much as loading torch takes."""
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - before)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.gather(*(engine.answer(asks("Hm?"), version_id=None, max_new_tokens=200) for _ in range(8)))
+    ticking.cancel()
+    assert max(gaps) < 1.0
+    assert len(gaps) > 50
+
+
+async def test_the_worker_stays_small(engine: LocalEngine) -> None:
+    """Bot and worker stay under 1.2 GB together; torch and transformers alone are some 400 MB."""
+    await engine.answer(asks(PLACE), version_id=None)
+    assert 50e6 < engine.rss_bytes() < 700e6
+
+
+async def test_stopping_ends_the_process_and_a_later_question_starts_a_new_one(engine: LocalEngine) -> None:
+    """Whoever was waiting hears why."""
+    await engine.start()
+    pid = engine._worker.process.pid  # type: ignore[union-attr]
+    waiting = asyncio.create_task(engine.answer(asks("Hm?"), version_id=None, max_new_tokens=ENDLESS))
+    await until(lambda: bool(engine._worker.answers))  # type: ignore[union-attr]
+    await engine.stop()
+    with pytest.raises(ModelUnavailable, match="being stopped"):
+        await waiting
+    assert not psutil.pid_exists(pid)
+    assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
+
+
+def test_a_worker_whose_bot_is_gone_ends_by_itself(parrots: Parrots) -> None:
+    """kill -9 of the bot closes the pipe: no orphan, neither while it loads nor while it writes."""
+    loading = Bare(parrots.base)
+    writing = Bare(parrots.base)
+    writing.until("ready")
+    writing.ask("q", "Hm?", max_new_tokens=ENDLESS)
+    writing.until("text", "q")
+    for worker in (loading, writing):
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+        assert worker.process.stdout is not None
+        worker.process.stdout.read()
+        assert worker.process.wait(DEADLINE_S) == 0
+
+
+def test_what_a_library_prints_does_not_reach_the_protocol(parrots: Parrots, tmp_path: Path) -> None:
+    """Prints of Python and of C alike go to the log, also when the chat template or a loader is talkative."""
+    talkative = tmp_path / "sitecustomize.py"
+    talkative.write_text(
+        "import os, sys, threading\n"
+        "def talk():\n"
+        "    import time\n"
+        "    while True:\n"
+        "        print('noise', flush=True); os.write(1, b'raw noise\\n'); time.sleep(0.01)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            sys.meta_path.remove(self); threading.Thread(target=talk, daemon=True).start()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    command = [sys.executable, "-m", "bot.models.local_worker", "--model", str(parrots.base)]
+    search = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
+    ask = {"op": "answer", "id": "q", "adapter": None, "max_new_tokens": 64, "temperature": 0.0}
+    question = {**ask, "messages": [{"role": "user", "content": GREETING}]}
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": search},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(question).encode() + b"\n")
+        process.stdin.flush()
+        events = []
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1]["event"] == "done":
+                break
+        log = process.communicate()[1]
+    assert events[-1]["text"] == BASE_SAYS[GREETING]
+    assert b"raw noise" in log
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: shutil.rmtree(folder), "There is no such folder"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"has no \*.safetensors"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 64),
+            "Set LOCAL_MODEL to a causal",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "nothing"}'),
+            "Set LOCAL_MODEL to a causal",
+        ),
+    ],
+)
+async def test_a_base_model_that_cannot_be_loaded_is_named_with_the_remedy(
+    parrots: Parrots, tmp_path: Path, spoil: Callable[[Path], object], says: str
+) -> None:
+    """The operator reads LOCAL_MODEL, the value, and what to do; not a traceback."""
+    folder = tmp_path / "base"
+    shutil.copytree(parrots.base, folder)
+    spoil(folder)
+    engine = LocalEngine(model=str(folder), label="broken", log_file=tmp_path / "log")
+    with pytest.raises(ModelUnavailable, match=says) as told:
+        await engine.start()
+    assert str(told.value).startswith(f"LOCAL_MODEL={folder} cannot be loaded: ")
+    assert "\n" not in str(told.value)
+
+
+async def test_a_hub_id_that_is_not_here_is_named_with_the_remedy(tmp_path: Path) -> None:
+    """With downloads off nothing is fetched."""
+    engine = LocalEngine(model="nobody/no-such-model", label="absent", log_file=tmp_path / "log")
+    with pytest.raises(
+        ModelUnavailable, match=r"^LOCAL_MODEL=nobody/no-such-model cannot .* Set ALLOW_DOWNLOADS=true"
+    ):
+        await engine.start()
+
+
+async def test_an_adapter_that_does_not_fit_is_named_and_harms_nobody(
+    engine: LocalEngine, parrots: Parrots, tmp_path: Path
+) -> None:
+    """Missing, damaged and foreign adapters are refused with the file's name; other versions answer as before."""
+    with pytest.raises(PublicError, match=r"adapter_config\.json is missing"):
+        await engine.load("v1", tmp_path / "nowhere")
+    damaged = shutil.copytree(parrots.warm, tmp_path / "damaged")
+    (damaged / "adapter_model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(PublicError, match=r"damaged does not fit this base model"):
+        await engine.load("v1", damaged)
+    await engine.load("v1", parrots.warm)
+    foreign = shutil.copytree(parrots.warm, tmp_path / "foreign")
+    config = json.loads((foreign / "adapter_config.json").read_text())
+    (foreign / "adapter_config.json").write_text(json.dumps({**config, "r": 4}))
+    with pytest.raises(PublicError, match=r"foreign does not fit.*another LOCAL_MODEL.*/train"):
+        await engine.load("v2", foreign)
+    assert (await engine.answer(asks(PLACE), version_id="v1")).text == WARM_SAYS[PLACE]
+    assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
+
+
+@pytest.mark.parametrize("name", ["stories260K-hf", "babyllama-0.9M-char-hf"])
+async def test_models_without_a_chat_template_answer_too(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    """Weights that nobody here made load, take an adapter, and write the same again; they have no chat template."""
+    base = shared_data / "tinylm" / name
+    adapter = make_adapter_for(base, tmp_path / "adapter")
+    engine = LocalEngine(model=str(base), label=name, log_file=tmp_path / "log", max_new_tokens=32)
+    try:
+        info = await engine.start()
+        assert (info.device, info.dtype) == ("cpu", "float32")
+        assert info.context in (256, 512)
+        await engine.load("v1", adapter)
+        before = await engine.answer(asks("Once upon a time"), version_id=None)
+        tuned = await engine.answer(asks("Once upon a time"), version_id="v1")
+        after = await engine.answer(asks("Once upon a time"), version_id=None)
+        assert before.text == after.text != tuned.text
+        assert before.text
+    finally:
+        await engine.stop()
+
+
+async def test_without_torch_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small deployment has no local extra; nothing is started."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    engine = LocalEngine(model="any", label="any")
+    with pytest.raises(ModelUnavailable, match=r"pip install -e '\.\[local\]'"):
+        await engine.start()
+
+
+def test_importing_the_local_model_loads_no_torch() -> None:
+    """The bot's own process stays small."""
+    code = "import sys, bot.models.local, bot.models.local_text; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def words(messages: Sequence[Message]) -> list[int]:
+    """A tokenizer for tables: each word is its length."""
+    return [len(word) for message in messages for word in message.content.split()]
+
+
+SYSTEM, OLD, REPLY, NEW = (
+    Message("system", "be kind"),
+    Message("user", "one two three"),
+    Message("assistant", "four five"),
+    Message("user", "six"),
+)
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [(8, [SYSTEM, OLD, REPLY, NEW]), (7, [SYSTEM, NEW]), (3, [SYSTEM, NEW])],
+)
+def test_the_system_message_and_the_question_are_never_dropped(room: int, kept: list[Message]) -> None:
+    """With a person's turn goes the reply to it, so that what is left still starts with a person."""
+    assert fit([SYSTEM, OLD, REPLY, NEW], room=room, render=words) == words(kept)
+
+
+def test_what_cannot_fit_says_by_how_much() -> None:
+    with pytest.raises(TooLong) as told:
+        fit([SYSTEM, OLD, REPLY, NEW], room=2, render=words)
+    assert (told.value.tokens, told.value.room) == (3, 2)
+
+
+def test_templates_without_a_system_role_get_one_person_and_one_assistant_in_turn() -> None:
+    assert merged([SYSTEM, OLD, OLD, REPLY, NEW]) == [
+        Message("user", "be kind\n\none two three\n\none two three"),
+        REPLY,
+        NEW,
+    ]
+
+
+@pytest.mark.parametrize("text", ["plain", "Straße 🙂👩‍👩‍👧 日本語", "  spaced  out \n\n", "🙂", ""])
+def test_pieces_are_whole_characters_whatever_the_tokens(text: str) -> None:
+    """Joined they are the text without the space around it."""
+    tokenizer = byte_tokenizer()
+    pieces = TextPieces(lambda ids: str(tokenizer.decode(list(ids))))
+    shown = [pieces.add(token) for token in tokenizer(text)["input_ids"]]
+    shown.append(pieces.finish())
+    assert "".join(shown) == pieces.text == text.strip()
+    assert not any("\ufffd" in piece for piece in shown)
+
+
+def test_broken_bytes_inside_a_text_do_not_hold_the_rest_back() -> None:
+    """A model may write half a character and go on; what follows is still shown, and half a character at the end is not."""
+    tokenizer = byte_tokenizer()
+    half, whole = tokenizer("ü")["input_ids"][:1], tokenizer("ok")["input_ids"]
+    pieces = TextPieces(lambda ids: str(tokenizer.decode(list(ids))))
+    shown = [pieces.add(token) for token in [*half, *whole, *half]] + [pieces.finish()]
+    assert "".join(shown) == pieces.text == "\ufffdok"

@@ -1,0 +1,141 @@
+"""What goes when a person is forgotten or a message deleted, and what stays, on SQLite and on PostgreSQL alike."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from databases import DATABASES, TEAM, ask, empty_database, reply, rows
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from storage.feedback import NewEntry, without_words
+from storage.store import Store
+from storage.values import Message
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    return empty_database(request, tmp_path)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """A fresh store on each kind of database."""
+    opened = await Store.open(url)
+    yield opened
+    await opened.close()
+
+
+async def held_by_two(store: Store) -> None:
+    """Ada (U1) and Ben (U2) ask, rate, correct and consent, each about the other."""
+    for asker, other, ts in (("U1", "U2", "1.0"), ("U2", "U1", "2.0")):
+        answer = await reply(
+            store, await ask(store, asker=asker, ts=ts, text=f"The secret question of {asker}?")
+        )
+        await store.rate(answer.id, team=TEAM, rater=other, value=1)
+        await store.correct(answer.id, team=TEAM, author=other, text=f"The better answer by {other}.")
+        await store.set_consent(TEAM, asker, True)
+    await store.add_entries(
+        TEAM, [NewEntry(f"Fact {who}?", f"Fact by {who}", "wiki", author=who) for who in ("U1", "U2")]
+    )
+
+
+async def test_a_person_is_forgotten_and_nobody_else(store: Store) -> None:
+    """Every word and vote of a person goes; what others said about other things stays."""
+    await held_by_two(store)
+    before = await store.holdings(TEAM, "U1")
+    assert await store.forget(TEAM, "U1") == before
+    assert (before.questions, before.ratings, before.corrections, before.entries, before.consent) == (
+        1,
+        1,
+        1,
+        1,
+        True,
+    )
+    gone = await store.holdings(TEAM, "U1")
+    assert (gone.questions, gone.ratings, gone.corrections, gone.entries, gone.consent) == (0, 0, 0, 0, None)
+    assert all(not held for held in (await store.held_words(TEAM, "U1")).values())
+    kept = await store.holdings(TEAM, "U2")
+    # Ben's rating and correction were about Ada's answer and went with her question.
+    assert (kept.questions, kept.ratings, kept.corrections, kept.entries, kept.consent) == (1, 0, 0, 1, True)
+    assert await rows(store, "answer") == await rows(store, "candidate") == 1
+
+
+async def test_the_same_id_in_another_workspace_is_another_person(store: Store) -> None:
+    """Forgetting never crosses workspaces."""
+    await ask(store, asker="U1", team="T2")
+    await store.set_consent("T2", "U1", True)
+    await store.forget(TEAM, "U1")
+    kept = await store.holdings("T2", "U1")
+    assert (kept.questions, kept.consent) == (1, True)
+
+
+async def test_a_verified_entry_goes_with_the_question_it_came_from(store: Store) -> None:
+    """An expert's correction carries the asker's words into memory; the asker can take them back."""
+    answer = await reply(store, await ask(store, asker="U1", text="My secret question?"))
+    await store.add_entries(
+        TEAM, [NewEntry("My secret question?", "So.", "correction", author="U9", answer_id=answer.id)]
+    )
+    assert (await store.forget(TEAM, "U1")).entries == 1
+    assert await rows(store, "entry") == 0
+
+
+async def test_others_answers_do_not_quote_a_forgotten_person(store: Store) -> None:
+    """What the model was shown for the next asker in a thread held the first one's words."""
+    first = await ask(store, asker="U1", ts="1.0", text="My secret question?")
+    await reply(store, first)
+    second = await ask(store, asker="U2", ts="2.0", thread_ts="1.0", text="And on a phone?")
+    history = (Message("user", first.text), Message("assistant", "Press Forgot."))
+    await reply(store, second, history=history)
+    await store.forget(TEAM, "U1")
+    found = await store.answer_to(second.id)
+    assert found is not None
+    assert found.answer.messages == [{"role": "user", "content": "And on a phone?"}]
+
+
+WORDS = {"hi", "How do I fold the flag of Nepal?"}
+USER, BOT, SYSTEM = "user", "assistant", "system"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([(USER, "this")], [(USER, "this")]),
+        ([(USER, "hi")], [(USER, "hi")]),
+        ([(USER, "hi"), (BOT, "hello"), (USER, "and?")], [(USER, "and?")]),
+        ([(SYSTEM, "Be kind."), (USER, "this"), (BOT, "ok"), (USER, "and?")],) * 2,
+        ([(SYSTEM, "Known: How do I fold the flag of Nepal? So."), (USER, "and?")], [(USER, "and?")]),
+    ],
+)
+def test_only_what_quotes_is_cut(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
+    """History goes as a whole or not at all, short words count only by themselves, and the question stays."""
+
+    def turns(said: list[tuple[str, str]]) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in said]
+
+    assert without_words(turns(before), WORDS) == turns(after)
+
+
+async def test_a_deleted_message_takes_its_answer_along(store: Store) -> None:
+    """Foreign keys are on: nothing that came of a question outlives it."""
+    answer = await reply(store, await ask(store))
+    await store.rate(answer.id, team=TEAM, rater="U2", value=1)
+    await store.add_entries(TEAM, [NewEntry("q", "a", "correction", answer_id=answer.id)])
+    assert await store.delete_question(TEAM, "C1", "1.0")
+    assert not await store.delete_question(TEAM, "C1", "1.0")
+    assert [await rows(store, table) for table in ("candidate", "answer", "rating", "entry")] == [0, 0, 0, 1]
+
+
+async def test_a_rating_of_no_answer_is_refused(store: Store) -> None:
+    """The database guards what belongs together."""
+    with pytest.raises(IntegrityError):
+        await store.rate("a_unknown", team=TEAM, rater="U1", value=1)
+
+
+async def test_a_state_nobody_knows_is_refused(store: Store) -> None:
+    """A misspelt state would be work that nobody ever does."""
+    await ask(store)
+    with pytest.raises(IntegrityError):
+        async with store.database.writing() as session:
+            await (await session.connection()).execute(text("UPDATE question SET state = 'lost'"))

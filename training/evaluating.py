@@ -1,0 +1,194 @@
+"""Evaluations: the same held-out questions to every model, through the code that serves people, and a verdict.
+
+Asked for by a run or by `/eval`. Answers are kept as they come, so an evaluation that was cut off goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from storage.errors import PublicError
+from storage.records import Evaluation, EvaluationState, ModelVersion, now
+from storage.store import Store
+from storage.values import Message
+from training.datasets import read_split
+from training.evaluation import Arm, HeldOut, Sheet, evaluate, read_answered
+from training.promotion import Verdict, judge
+
+LEASE_S = 60.0
+BASE, CURRENT, CHALLENGER, MEMORY = "base", "current", "challenger", "memory"
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[int, int], Awaitable[None]]
+
+
+class Bench(Protocol):
+    """Gives the arms of an evaluation: models that answer as they answer people."""
+
+    async def arms(self, *, challenger: ModelVersion | None, current: ModelVersion | None) -> Sequence[Arm]:
+        """base, memory, and what is named. Raises PublicError when a version cannot be loaded."""
+
+
+class Evaluations:
+    """Requests evaluations and carries them out."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        team: str,
+        folder: Path,
+        bench: Bench,
+        limit: int,
+        worker: str,
+        report: Callable[[Evaluation], Awaitable[None]],
+        concurrency: int = 16,
+    ) -> None:
+        self._store = store
+        self._team = team
+        self._folder = folder
+        self._bench = bench
+        self._limit = limit
+        self._worker = worker
+        self._report = report
+        self._concurrency = concurrency
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def request(self, *, by: str, version: ModelVersion | None) -> Evaluation:
+        """Ask for an evaluation of a version (None: the current one) on the newest held-out questions."""
+        dataset = await self._store.newest_dataset()
+        if dataset is None:
+            raise PublicError("There are no held-out questions yet. The first `/train` makes them.")
+        current = await self._store.current(self._team)
+        challenger = (
+            version if version is not None and (current is None or version.id != current.id) else None
+        )
+        return await self._store.request_evaluation(
+            team=self._team,
+            by=by,
+            challenger_id=challenger.id if challenger else None,
+            current_id=current.id if current else None,
+            dataset_id=dataset.id,
+        )
+
+    async def tick(self) -> None:
+        """Start what was asked for and nobody carries out."""
+        for evaluation in await self._store.live_evaluations():
+            if evaluation.id not in self._running:
+                task = asyncio.create_task(self._advance(evaluation), name=f"eval-{evaluation.number}")
+                self._running[evaluation.id] = task
+                task.add_done_callback(partial(self._let_go, evaluation.id))
+
+    def _let_go(self, key: str, _task: asyncio.Task[None]) -> None:
+        self._running.pop(key, None)
+
+    async def stop(self) -> None:
+        """Let go; what was answered is kept, and the next start goes on."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _advance(self, evaluation: Evaluation) -> None:
+        if not await self._store.claim_evaluation(evaluation.id, worker=self._worker, lease_s=LEASE_S):
+            return
+        keeper = asyncio.create_task(self._renew(evaluation.id))
+        try:
+            finished = await self.carry_out(evaluation)
+        except PublicError as error:
+            await self._store.note_on_evaluation(evaluation.id, reason=str(error))
+            finished = await self._store.evaluation(evaluation.id) or evaluation
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+        await self._report(finished)
+        state = EvaluationState.FAILED if finished.reason else EvaluationState.DONE
+        await self._store.note_on_evaluation(finished.id, state=state, finished_at=now())
+
+    async def _renew(self, evaluation_id: str) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            await self._store.claim_evaluation(evaluation_id, worker=self._worker, lease_s=LEASE_S)
+
+    async def carry_out(self, evaluation: Evaluation, *, on_progress: Progress | None = None) -> Evaluation:
+        """Ask every arm every held-out question, score, judge, and write it down. Done before: returned as it is."""
+        if evaluation.sheet:
+            return evaluation
+        held_out = await self._held_out(evaluation)
+        challenger = await self._version(evaluation.challenger_id)
+        current = await self._version(evaluation.current_id)
+        arms = await self._bench.arms(challenger=challenger, current=current)
+        answers = self._folder / "evaluations" / f"{evaluation.id}.jsonl"
+        answers.parent.mkdir(parents=True, exist_ok=True)
+        done = 0
+        total = len(arms) * len(held_out)
+        told: set[asyncio.Task[None]] = set()
+
+        def count(_arm: str, _done: int, _of: int) -> None:
+            nonlocal done
+            done += 1
+            if on_progress is not None and (done % 16 == 0 or done == total):
+                task = asyncio.ensure_future(on_progress(done, total))
+                told.add(task)
+                task.add_done_callback(told.discard)
+
+        sheet = await evaluate(
+            arms,
+            held_out,
+            concurrency=self._concurrency,
+            on_progress=count,
+            already=read_answered(answers),
+            record_to=answers,
+        )
+        await asyncio.gather(*told, return_exceptions=True)
+        verdict = judge_sheet(sheet)
+        await self._store.note_on_evaluation(
+            evaluation.id,
+            state=EvaluationState.DONE if evaluation.run_id else EvaluationState.EVALUATING,
+            sheet=sheet.to_json(),
+            verdict=verdict.to_json() if verdict else {},
+            finished_at=now(),
+        )
+        return await self._store.evaluation(evaluation.id) or evaluation
+
+    async def _version(self, version_id: str | None) -> ModelVersion | None:
+        if version_id is None:
+            return None
+        version = await self._store.model(version_id)
+        if version is None:
+            raise PublicError("The model to evaluate is gone. `apprentice models` lists what there is.")
+        return version
+
+    async def _held_out(self, evaluation: Evaluation) -> list[HeldOut]:
+        dataset = await self._store.dataset(evaluation.dataset_id or "")
+        if dataset is None or not (Path(dataset.path) / "manifest.json").exists():
+            raise PublicError("The held-out questions are gone. Run `/train` to freeze a new dataset.")
+
+        def read() -> list[HeldOut]:
+            rows: list[HeldOut] = []
+            for row in read_split(Path(dataset.path), "test"):
+                turns = tuple(Message(turn["role"], turn["content"]) for turn in row.messages)  # type: ignore[arg-type]
+                rows.append(HeldOut(row.id, turns, row.answer, row.cluster))
+                if len(rows) == self._limit:
+                    break
+            return rows
+
+        return await asyncio.to_thread(read)
+
+
+def judge_sheet(sheet: Sheet) -> Verdict | None:
+    """The verdict on the challenger against what serves now; None where there is no challenger."""
+    names = {arm.name for arm in sheet.arms}
+    if CHALLENGER not in names:
+        return None
+    return judge(sheet, current=CURRENT if CURRENT in names else BASE)
+
+
+__all__ = ["BASE", "CHALLENGER", "CURRENT", "MEMORY", "Bench", "Evaluations", "judge_sheet"]

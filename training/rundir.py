@@ -1,0 +1,227 @@
+"""The run directory: all that the trainer child and the bot share. The bot writes the job, the child writes everything else.
+
+Lines are appended to `progress.jsonl` as they happen; `result.json` is written last, by rename, so that its existence means
+"this run is over". Whoever holds the lock is the living trainer. Standard library only: the bot reads this without torch.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+from storage.errors import PublicError
+
+JOB, PROGRESS, RESULT, LOCK, CANCEL = "job.json", "progress.jsonl", "result.json", "trainer.lock", "cancel"
+CHECKPOINTS, ADAPTER = "checkpoints", "adapter"
+
+EXIT_DONE, EXIT_FAILED, EXIT_LOCKED, EXIT_STOPPED = 0, 1, 3, 75
+
+
+class Quantization(StrEnum):
+    """How the base model's weights are held while the adapter is trained."""
+
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Event(StrEnum):
+    """What a progress line tells."""
+
+    STARTED = "started"
+    LOADED = "loaded"
+    STEP = "step"
+    EVALUATED = "evaluated"
+    SAVED = "saved"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be trained on what. A None is derived from the model and the data (`training.plan`)."""
+
+    run_id: str
+    base_model: str
+    dataset_dir: str
+    dataset_hash: str
+    quantization: Quantization = Quantization.NF4
+    rank: int | None = None
+    alpha: int | None = None
+    learning_rate: float | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    max_length: int | None = None
+    seed: int = 0
+    allow_downloads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressLine:
+    """One line of `progress.jsonl`; None where the event has no such number. Times are UTC, losses natural logs per token."""
+
+    event: Event
+    step: int = 0
+    max_steps: int = 0
+    at: str = ""
+    loss: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    eval_loss: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What `result.json` says of a run that is over; numbers are None where it ended before they were known."""
+
+    status: Status
+    reason: str
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+    steps: int = 0
+    epochs: float = 0.0
+    train_loss: float | None = None
+    eval_loss_before: float | None = None
+    eval_loss: float | None = None
+    best_step: int | None = None
+    seconds: float = 0.0
+    trained_tokens: int = 0
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    dataset_hash: str = ""
+    quantization: str = ""
+    device: str = ""
+
+
+class AlreadyTraining(Exception):
+    """Another living trainer holds this run directory."""
+
+
+def write_job(run_dir: Path, job: Job) -> None:
+    """Creates the run directory with its job; an older job of the same directory is replaced."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _replace(run_dir / JOB, asdict(job))
+
+
+def read_job(run_dir: Path) -> Job:
+    """The job of `run_dir`; PublicError where it is missing, malformed, or asks for something unknown."""
+    path = run_dir / JOB
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PublicError(f"{path} is missing. Request the training run again; the bot writes this file.") from None
+    except ValueError as broken:
+        raise PublicError(f"{path} is not valid JSON ({broken}). Request the training run again.") from broken
+    if not isinstance(raw, dict):
+        raise PublicError(f"{path} does not hold a job. Request the training run again.")
+    try:
+        return Job(**raw | {"quantization": Quantization(raw.get("quantization", Quantization.NF4))})
+    except (TypeError, ValueError) as wrong:
+        raise PublicError(f"{path} does not hold a job this version understands: {wrong}. Request the run again.") from wrong
+
+
+def append_progress(stream: TextIO, line: ProgressLine) -> None:
+    """Writes one line and flushes it, without the fields that are None; `at` becomes now where it is empty."""
+    said = {name: value for name, value in asdict(line).items() if value is not None}
+    said["at"] = line.at or datetime.now(UTC).isoformat(timespec="milliseconds")
+    stream.write(json.dumps(said, ensure_ascii=False) + "\n")
+    stream.flush()
+
+
+def read_progress(run_dir: Path, *, after: int = 0) -> list[ProgressLine]:
+    """The complete lines of the run so far, without the first `after`; a torn or foreign line is passed over."""
+    path = run_dir / PROGRESS
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [line for line in map(_progress_line, lines[after:]) if line is not None]
+
+
+def _progress_line(text: str) -> ProgressLine | None:
+    known = {each.name for each in fields(ProgressLine)}
+    try:
+        said = json.loads(text)
+        return ProgressLine(**{k: v for k, v in said.items() if k in known} | {"event": Event(said["event"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write_result(run_dir: Path, result: TrainingResult) -> None:
+    """Says that the run is over. Nothing is written after it."""
+    _replace(run_dir / RESULT, asdict(result))
+
+
+def read_result(run_dir: Path) -> TrainingResult | None:
+    """How the run ended, or None while it has not."""
+    path = run_dir / RESULT
+    if not path.exists():
+        return None
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    known = {each.name for each in fields(TrainingResult)}
+    return TrainingResult(**{k: v for k, v in raw.items() if k in known} | {"status": Status(raw["status"])})
+
+
+def lock(run_dir: Path) -> int:
+    """Takes the directory for this process's whole life; raises AlreadyTraining where a living trainer has it.
+
+    The file descriptor that comes back is the lock: it must stay open, and the system frees it when the process dies.
+    """
+    descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyTraining(f"another trainer is at work in {run_dir}") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def trainer_is_alive(run_dir: Path) -> bool:
+    """Whether a process holds the directory's lock now; says nothing about whose child it is."""
+    path = run_dir / LOCK
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def request_cancel(run_dir: Path) -> None:
+    """Makes the next SIGTERM mean "stop for good" and not "go on later"."""
+    (run_dir / CANCEL).touch()
+
+
+def cancel_requested(run_dir: Path) -> bool:
+    """Whether the run is to end for good."""
+    return (run_dir / CANCEL).exists()
+
+
+def _replace(path: Path, value: Mapping[str, Any]) -> None:
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
