@@ -48,6 +48,9 @@ async def upgrade(database: Database, revision: str = "head") -> None:
             driver: Any = raw.driver_connection
             await driver.execute("PRAGMA foreign_keys=OFF")
             try:
+                await (
+                    connection.begin()
+                )  # ours, so that Alembic does not commit before the references are checked
                 await connection.run_sync(_upgrade, revision)
                 await connection.commit()
             finally:

@@ -1,7 +1,6 @@
 """The local model: a process of its own that answers many people at once, in any version, and can die without harm."""
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +42,7 @@ def asks(text: str) -> list[Message]:
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something that happens in another process."""
     async with asyncio.timeout(DEADLINE_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  (another process cannot set an event)
             await asyncio.sleep(0.02)
 
 
@@ -430,7 +429,7 @@ def test_what_a_library_prints_does_not_reach_the_protocol(parrots: Parrots, tmp
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda folder: shutil.rmtree(folder), "There is no such folder"),
+        (shutil.rmtree, "There is no such folder"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"has no \*.safetensors"),
         (

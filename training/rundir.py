@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from storage.errors import PublicError
 
 JOB, PROGRESS, RESULT, LOCK, CANCEL = "job.json", "progress.jsonl", "result.json", "trainer.lock", "cancel"
+LOG = "trainer.log"  # what the child says on stdout and stderr; the bot points them there
 CHECKPOINTS, ADAPTER = "checkpoints", "adapter"
 
 EXIT_DONE, EXIT_FAILED, EXIT_LOCKED, EXIT_STOPPED = 0, 1, 3, 75
@@ -58,7 +59,7 @@ class Job:
     base_model: str
     dataset_dir: str
     dataset_hash: str
-    quantization: Quantization = Quantization.NF4
+    quantization: str = Quantization.NF4
     rank: int | None = None
     alpha: int | None = None
     learning_rate: float | None = None
@@ -92,8 +93,8 @@ class TrainingResult:
 
     status: Status
     reason: str
-    adapter: str | None = None
-    adapter_sha256: str | None = None
+    adapter: str = ""
+    adapter_sha256: str = ""
     steps: int = 0
     epochs: float = 0.0
     train_loss: float | None = None
@@ -107,6 +108,11 @@ class TrainingResult:
     dataset_hash: str = ""
     quantization: str = ""
     device: str = ""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is worth remembering of the model that came out: everything but where it lies and how the run ended."""
+        return {name: value for name, value in asdict(self).items() if name not in {"status", "adapter", "adapter_sha256"}}
 
 
 class AlreadyTraining(Exception):
@@ -144,22 +150,21 @@ def append_progress(stream: TextIO, line: ProgressLine) -> None:
     stream.flush()
 
 
-def read_progress(run_dir: Path, *, after: int = 0) -> list[ProgressLine]:
-    """The complete lines of the run so far, without the first `after`; a torn or foreign line is passed over."""
+def read_progress(run_dir: Path) -> list[dict[str, Any]]:
+    """What the run has told so far, oldest first, with the fields of ProgressLine; a torn line is passed over."""
     path = run_dir / PROGRESS
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [line for line in map(_progress_line, lines[after:]) if line is not None]
+    return [line for line in map(_said, lines) if line]
 
 
-def _progress_line(text: str) -> ProgressLine | None:
-    known = {each.name for each in fields(ProgressLine)}
+def _said(text: str) -> dict[str, Any]:
     try:
-        said = json.loads(text)
-        return ProgressLine(**{k: v for k, v in said.items() if k in known} | {"event": Event(said["event"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
+        line = json.loads(text)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) and "event" in line else {}
 
 
 def write_result(run_dir: Path, result: TrainingResult) -> None:
@@ -183,29 +188,45 @@ def lock(run_dir: Path) -> int:
     The file descriptor that comes back is the lock: it must stay open, and the system frees it when the process dies.
     """
     descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _taken(descriptor, fcntl.LOCK_EX, patience_s=0.5):
         os.close(descriptor)
-        raise AlreadyTraining(f"another trainer is at work in {run_dir}") from None
+        raise AlreadyTraining(f"Another trainer is at work in {run_dir}.")
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
 
 
-def trainer_is_alive(run_dir: Path) -> bool:
-    """Whether a process holds the directory's lock now; says nothing about whose child it is."""
+def is_locked(run_dir: Path) -> bool:
+    """Whether a living trainer holds the directory now; says nothing about whose child it is."""
     path = run_dir / LOCK
     if not path.exists():
         return False
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _taken(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
+
+
+def _taken(descriptor: int, kind: int, *, patience_s: float = 0.0) -> bool:
+    """Whether the lock could be had; patience outlasts the blink in which `is_locked` holds it to look."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+
+
+def trainer_pid(run_dir: Path) -> int | None:
+    """The process id of the trainer that took the lock last, or None. Only while `is_locked` is it surely still that one."""
+    try:
+        return int((run_dir / LOCK).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def request_cancel(run_dir: Path) -> None:

@@ -174,7 +174,7 @@ class Runs:
                 return await self._finish(run)
 
     async def _freeze(self, run: TrainingRun) -> TrainingRun:
-        salt = await self._store.keepsake(SALT, _new_salt)
+        salt = await self._store.keepsake(SALT, new_salt)
         gathered = await self.gathered()
         frozen = await asyncio.to_thread(
             freeze,
@@ -338,7 +338,8 @@ def _too_few(usable: int, needed: int, left_out: Mapping[str, int]) -> str:
     return f"{there} {more}" + (f" Not counted: {reasons}." if reasons else "")
 
 
-def _new_salt() -> str:
+def new_salt() -> str:
+    """A fresh salt for the split; kept for ever once a store has it."""
     import secrets
 
     return secrets.token_hex(16)

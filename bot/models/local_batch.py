@@ -121,14 +121,15 @@ class Weights:
         glance = _Glance(rows[0].temperature)
         steps = _Steps(rows, self, glance, listener, between_steps)
         ids, mask = self._left_padded([row.prompt for row in rows])
-        with torch.inference_mode():
-            self._model.generate(  # type: ignore[operator]
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=self._config(rows),
-                logits_processor=LogitsProcessorList([glance]),
-                stopping_criteria=StoppingCriteriaList([steps]),
-            )
+        # `generate` needs no gradients and says so itself; inference mode would leave adapters that are loaded between
+        # two steps unusable afterwards.
+        self._model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=self._config(rows),
+            logits_processor=LogitsProcessorList([glance]),
+            stopping_criteria=StoppingCriteriaList([steps]),
+        )
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, both (rows, longest prompt)."""

@@ -193,7 +193,7 @@ def run_report(
 ) -> dict[str, Any]:
     """The one message of a training run, as it stands now."""
     title = f"Training run #{run.number}"
-    blocks: list[Block] = [{"type": "header", "text": plain(title)}, section(_stages(run))]
+    blocks: list[Block] = [{"type": "header", "text": plain(title)}, section(stages(run))]
     headline = _headline(run)
     if headline:
         blocks.append(section(headline))
@@ -210,7 +210,8 @@ def run_report(
     }
 
 
-def _stages(run: TrainingRun) -> str:
+def stages(run: TrainingRun) -> str:
+    """Each stage of a run on a line, with its mark."""
     order = [state for state, _ in STAGES]
     ended = run.outcome in {"failed", "cancelled", "declined"}
     at = order.index(run.state) if run.state in order else (len(order) if run.state.final else -1)

@@ -12,7 +12,10 @@ PERSON_MENTION = re.compile(r"<@([A-Z0-9]+)(\|[^>]*)?>")
 
 THANKS = "Thank you. You can change your vote at any time."
 CORRECTED = "Thank you, I have kept your better answer."
-CORRECTED_NOT_TRAINED = "Thank you, I have kept your better answer. It will not be used for training, because you did not tick the box."
+CORRECTED_NOT_TRAINED = (
+    "Thank you, I have kept your better answer. "
+    "It will not be used for training, because you did not tick the box."
+)
 CORRECTION_EMPTY = "Please write the better answer, or close this window: your vote counts either way."
 GONE = "This answer is no longer there; perhaps its question was deleted."
 CONSENT_YES = (

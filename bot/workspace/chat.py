@@ -79,9 +79,15 @@ class Chat:
     def post_as_bot(
         self, channel: Channel, said: str, blocks: list[Json] | None, *, thread_ts: str | None, **more: Any
     ) -> Json:
-        """`more` are further keys of the message (metadata, files, subtype, streaming)."""
+        """`more` are further keys of the message (metadata, files, subtype, streaming).
+
+        A reply to a thread that is gone becomes a message of the channel, as in Slack (slack-go/slack#1571).
+        """
         stored = with_ids(blocks) if blocks else None
-        root = self.thread_root(channel, thread_ts)
+        try:
+            root = self.thread_root(channel, thread_ts)
+        except Refused:
+            root = None
         message = payloads.bots_message(self.state.next_ts(), said, stored, thread_ts=root)
         message |= {key: value for key, value in more.items() if value is not None}
         self.clear_status(channel.id, root)

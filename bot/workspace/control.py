@@ -5,6 +5,7 @@ where a code alone does not tell.
 """
 
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Final
@@ -190,7 +191,10 @@ class Control:
         return {"count": await hub.disconnect(str(body.get("reason") or "refresh_requested"))}
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        listener = self._feed.join(self._asker(request).id)
+        try:
+            listener = self._feed.join(self._asker(request).id)
+        except Refused as refused:
+            return _refusal(refused)
         headers = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
@@ -273,6 +277,10 @@ def _posted(work: Callable[[Json], Awaitable[Json]]) -> Answer:
             return web.json_response({"ok": True, **await work(body)}, headers={"Cache-Control": "no-store"})
         except Refused as refused:
             return _refusal(refused)
+        except sqlite3.OperationalError as problem:
+            return _refusal(
+                Refused("internal_error", detail=f"The workspace file cannot be written ({problem}).")
+            )
 
     return answer
 

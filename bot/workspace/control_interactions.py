@@ -156,7 +156,7 @@ class Interactions:
             case "clear":
                 self._views.clear(user.id)
             case None:
-                if view in self._views.stack(user.id):
+                if any(one["id"] == view["id"] for one in self._views.stack(user.id)):
                     self._views.close_one(user.id, view["id"])
             case other:
                 raise Refused(
@@ -251,9 +251,12 @@ def _with(done: Json, body: Json, *, before: Mapping[str, Any] | None = None) ->
 def _given(values: Any) -> dict[str, dict[str, Any]]:
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(actions, dict) for actions in values.values()):
+    blocks = list(values.values()) if isinstance(values, dict) else [None]
+    if not all(
+        isinstance(one, dict) and all(isinstance(held, dict) for held in one.values()) for one in blocks
+    ):
         raise Refused("invalid_arguments", detail="values is {block_id: {action_id: {type, value}}}.")
-    return values
+    return dict(values)
 
 
 def _errors_of(view: Json, errors: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 A fault waits for calls of one method (or of all, `*`) and is used up after `times` calls.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,12 @@ from bot.workspace.refused import Refused
 
 ALL_METHODS: Final = "*"
 NO_ANSWER: Final = 0
+NUMBERS: Final[dict[str, Callable[[Any], float]]] = {
+    "status": int,
+    "retry_after": int,
+    "times": int,
+    "hang_s": float,
+}
 
 
 @dataclass
@@ -61,4 +68,8 @@ def fault_from(body: dict[str, Any]) -> Fault:
         raise Refused("invalid_arguments", detail="Name the method that shall fail, or * for all.")
     if not {"error", "status", "hang_s"} & asked.keys():
         raise Refused("invalid_arguments", detail="Say how it shall fail: error, status or hang_s.")
-    return Fault(**asked)
+    try:
+        numbers = {key: kind(asked[key]) for key, kind in NUMBERS.items() if key in asked}
+    except (TypeError, ValueError):
+        raise Refused("invalid_arguments", detail=f"{', '.join(NUMBERS)} are numbers.") from None
+    return Fault(**{**asked, **numbers})

@@ -1,6 +1,6 @@
 """What the open pages hear: every change of the workspace, as Server-Sent Events, each to those who may see it.
 
-It refuses to buffer without end: a page that does not read for `QUEUE_LIMIT` changes is told to load again.
+It refuses to buffer without end: a page that is `QUEUE_LIMIT` changes behind is cut off; it connects again and loads anew.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from typing import Final
 from bot.workspace.state import Json
 
 QUEUE_LIMIT: Final = 5000
-RELOAD: Final = json.dumps({"type": "reload"})
 
 
 class Listener:
@@ -27,7 +26,7 @@ class Listener:
             return
         while not self._queue.empty():
             self._queue.get_nowait()
-        self._queue.put_nowait(RELOAD)
+        self._queue.put_nowait(None)
 
     async def next(self, timeout_s: float) -> str | None:
         """Raises TimeoutError when nothing happened for `timeout_s`."""

@@ -106,6 +106,8 @@ def chosen(element: Json, given: Mapping[str, Any]) -> Any:
     """
     key = VALUE_KEYS[element["type"]]
     picked = given.get(key, given.get("value"))
+    if key in LISTS and not isinstance(picked, list | None):
+        raise Refused("invalid_arguments", detail=f"{element['action_id']} takes a list.")
     if key == "selected_options":
         return [_offered(element, one) for one in picked or []]
     if key == "selected_option":

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
@@ -51,6 +51,12 @@ SHUTDOWN_S: Final = 2.0
 FILE_POLICY: Final = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "X-Content-Type-Options": "nosniff",
+}
+PAGE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' https: data: blob:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
 }
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -148,12 +154,13 @@ class LocalWorkspace:
             [
                 web.route("*", "/api/{method}", web_api.serve),
                 web.get("/link/", services.hub.serve),
-                web.post("/response/{token}", _response_url(services)),
+                web.post("/response/{token}", _response_url(services, web_api)),
                 web.post("/upload/v1/{token}", _upload(services)),
                 web.get("/files/{id}/{name}", _file(services)),
                 *control.routes(),
                 web.get("/", _page),
-                web.get("/{name}", _page),
+                web.get("/archives/{channel}/{message}", _permalink),
+                web.get("/{name:.+}", _page),
             ]
         )
         return app
@@ -219,7 +226,7 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _response_url(services: Services) -> Handler:
+def _response_url(services: Services, web_api: WebApi) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             body = await request.json()
@@ -233,7 +240,10 @@ def _response_url(services: Services) -> Handler:
             return web.json_response({"ok": False, "error": refused.code, **refused.more}, status=status)
         return web.Response(text="ok")
 
-    return answer
+    async def under_fault(request: web.Request) -> web.StreamResponse:
+        return await web_api.under_fault(request, "response_url", lambda: answer(request))
+
+    return under_fault
 
 
 def _upload(services: Services) -> Handler:
@@ -274,14 +284,22 @@ def _file(services: Services) -> Handler:
     return send
 
 
+async def _permalink(request: web.Request) -> web.StreamResponse:
+    """What chat.getPermalink gives leads to the page, which knows the message by its query."""
+    digits = request.match_info["message"].removeprefix("p")
+    query = {"channel": request.match_info["channel"], "ts": f"{digits[:-6]}.{digits[-6:]}"}
+    if thread_ts := request.query.get("thread_ts"):
+        query["thread_ts"] = thread_ts
+    raise web.HTTPFound(f"/?{urlencode(query)}")
+
+
 async def _page(request: web.Request) -> web.StreamResponse:
     """A file of the page; `/` is index.html. Never cached, so that a new version is seen at once."""
     name = request.match_info.get("name", "index.html")
-    path = PAGE / name
+    path = (PAGE / name).resolve()
     kind = CONTENT_TYPES.get(path.suffix)
-    if kind is None or path.parent != PAGE or not path.is_file():
+    if kind is None or not path.is_relative_to(PAGE.resolve()) or not path.is_file():
         raise web.HTTPNotFound(text=f"There is no page {name} here.")
     content = await asyncio.to_thread(path.read_bytes)
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
     charset = "utf-8" if kind.startswith(("text/", "application/json", "image/svg")) else None
-    return web.Response(body=content, content_type=kind, charset=charset, headers=headers)
+    return web.Response(body=content, content_type=kind, charset=charset, headers=PAGE_HEADERS)

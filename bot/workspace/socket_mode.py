@@ -26,6 +26,8 @@ TICKET_TTL_S: Final = 60.0
 RETIRED_CONNECTION_LIVES_S: Final = 10.0
 HEARTBEAT_S: Final = 30.0
 SEND_AGAIN_S: Final = 0.05
+CLOSE_S: Final = 2.0
+MAX_FRAME: Final = 16 * 1024 * 1024
 HOST: Final = "local-workspace"
 
 log = logging.getLogger(__name__)
@@ -139,8 +141,8 @@ class SocketHub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._connections):
-            await connection.ws.close(code=WSCloseCode.GOING_AWAY)
+        closing = [one.ws.close(code=WSCloseCode.GOING_AWAY) for one in self._connections]
+        await asyncio.gather(*closing, return_exceptions=True)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """`GET /link/?ticket=...`: one connection, from hello to its end."""
@@ -149,7 +151,7 @@ class SocketHub:
             raise web.HTTPForbidden(
                 text="This ticket is used up or unknown. Call apps.connections.open again."
             )
-        ws = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=16 * 1024 * 1024)
+        ws = web.WebSocketResponse(timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
         await ws.prepare(request)
         connection = Connection(ws, request.transport)
         if len(self._live()) >= MAX_CONNECTIONS:

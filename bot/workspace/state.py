@@ -15,7 +15,6 @@ from typing import Any
 
 from bot.errors import PublicError
 from bot.workspace.seed import (
-    BOT_USER,
     Channel,
     ChannelKind,
     User,
@@ -27,6 +26,7 @@ from bot.workspace.seed import (
 Json = dict[str, Any]
 
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (
     channel TEXT NOT NULL, ts TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (channel, ts)
@@ -79,13 +79,13 @@ class State:
         self._db = _open(path)
         self._depth = 0
         self._last_ts = (0, 0)
-        self.users = {user.id: user for user in seeded_users(extra_people)}
+        self.users: dict[str, User] = {}
         self.channels: dict[str, Channel] = {}
         self.rooms: dict[str, Room] = {}
         self.homes: dict[str, Json] = {}
         self.files: dict[str, Json] = {}
         try:
-            self._load()
+            self._load(extra_people)
         except (sqlite3.DatabaseError, ValueError, KeyError) as problem:
             raise _unreadable(path, problem) from problem
 
@@ -100,10 +100,14 @@ class State:
         self._depth += 1
         try:
             yield
-        finally:
+        except BaseException:
             self._depth -= 1
-            if self._depth == 0:
-                self._db.execute("COMMIT")
+            if self._depth == 0 and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._db.execute("COMMIT")
 
     def next_ts(self) -> str:
         """A Slack timestamp, later than every one given or loaded before."""
@@ -119,14 +123,14 @@ class State:
         return self.rooms[channel].messages.get(ts)
 
     def put_message(self, channel: str, message: Json) -> None:
-        self.rooms[channel].put(message)
         self._write(
             "INSERT OR REPLACE INTO messages VALUES (?, ?, ?)", channel, message["ts"], json.dumps(message)
         )
+        self.rooms[channel].put(message)
 
     def drop_message(self, channel: str, ts: str) -> None:
-        self.rooms[channel].drop(ts)
         self._write("DELETE FROM messages WHERE channel = ? AND ts = ?", channel, ts)
+        self.rooms[channel].drop(ts)
 
     def put_channel(self, channel: Channel) -> None:
         self.channels[channel.id] = channel
@@ -178,7 +182,9 @@ class State:
     def _write(self, sql: str, *values: object) -> None:
         self._db.execute(sql, values)
 
-    def _load(self) -> None:
+    def _load(self, extra_people: int) -> None:
+        self.users = {body["id"]: User(**body) for body in self._bodies("users")}
+        self._seed_users(extra_people)
         for body in self._bodies("channels"):
             channel = Channel(**{**body, "kind": ChannelKind(body["kind"])})
             self.channels[channel.id] = channel
@@ -196,6 +202,12 @@ class State:
         self.rooms[channel].put(message)
         seconds, _, fraction = message["ts"].partition(".")
         self._last_ts = max(self._last_ts, (int(seconds), int(fraction)))
+
+    def _seed_users(self, extra_people: int) -> None:
+        with self.transaction():
+            for user in seeded_users(extra_people):
+                self.users[user.id] = user
+                self._write("INSERT OR REPLACE INTO users VALUES (?, ?)", user.id, json.dumps(vars(user)))
 
     def _seed_channels(self) -> None:
         users = list(self.users.values())
@@ -233,7 +245,3 @@ def _unreadable(path: Path | None, problem: Exception) -> PublicError:
     return PublicError(
         f"The workspace file {path} cannot be read ({problem}). Move it away to start with a fresh one."
     )
-
-
-def is_person(user: User) -> bool:
-    return user.id != BOT_USER and not user.is_bot

@@ -5,7 +5,8 @@ A stream that is not stopped in time ends by itself; what was appended stays, an
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bot.workspace.blocks import message_problems, random_id, with_ids
@@ -17,17 +18,24 @@ from bot.workspace.state import Json
 MAX_MARKDOWN: Final = 12_000
 
 
+@dataclass(frozen=True)
+class Content:
+    """What was streamed so far: Markdown, a plan's title, tasks by id, blocks sent on the way."""
+
+    markdown: str = ""
+    plan_title: str = ""
+    tasks: Mapping[str, Json] = field(default_factory=dict)
+    blocks: tuple[Json, ...] = ()
+
+
 @dataclass
 class Stream:
-    """A message that is being written: its Markdown so far, its tasks by id, blocks sent on the way."""
+    """A message that is being written, and the timer that ends it."""
 
     channel: Channel
     ts: str
     end: asyncio.TimerHandle
-    markdown: str = ""
-    plan_title: str = ""
-    tasks: dict[str, Json] = field(default_factory=dict)
-    blocks: list[Json] = field(default_factory=list)
+    content: Content
 
 
 class Streams:
@@ -39,20 +47,20 @@ class Streams:
         self._open: dict[tuple[str, str], Stream] = {}
 
     def start(self, channel: Channel, thread_ts: str, chunks: list[Json]) -> str:
-        """The ts of the new message."""
+        """The ts of the new message. Raises Refused: invalid_blocks, msg_too_long, invalid_chunks."""
+        content = _with(Content(), chunks)
         message = self._chat.post_as_bot(channel, "", None, thread_ts=thread_ts, streaming=True)
         ts = str(message["ts"])
         end = asyncio.get_running_loop().call_later(self._ttl_s, self._expire, channel.id, ts)
-        self._open[(channel.id, ts)] = Stream(channel, ts, end)
+        stream = self._open[(channel.id, ts)] = Stream(channel, ts, end, content)
         if chunks:
-            self.append(channel, ts, chunks)
+            self._show(stream, streaming=True)
         return ts
 
     def append(self, channel: Channel, ts: str, chunks: list[Json]) -> None:
         """Raises Refused: message_not_in_streaming_state, message_not_found, invalid_blocks, ..."""
         stream = self._stream(channel, ts)
-        for chunk in chunks:
-            _add(stream, chunk)
+        stream.content = _with(stream.content, chunks)
         self._show(stream, streaming=True)
 
     def stop(
@@ -60,9 +68,8 @@ class Streams:
     ) -> Json:
         """The finished message."""
         stream = self._stream(channel, ts)
-        for chunk in chunks:
-            _add(stream, chunk)
-        stream.blocks += with_ids(blocks or [])
+        content = _with(stream.content, chunks)
+        stream.content = replace(content, blocks=(*content.blocks, *with_ids(blocks or [])))
         self._close(stream)
         return self._show(stream, streaming=False, metadata=metadata)
 
@@ -93,8 +100,8 @@ class Streams:
     def _show(self, stream: Stream, *, streaming: bool, metadata: Any = None) -> Json:
         before = self._chat.message(stream.channel, stream.ts)
         kept = {key: value for key, value in before.items() if key not in ("streaming", "blocks")}
-        after = {**kept, "text": stream.markdown}
-        if blocks := _blocks(stream, before):
+        after = {**kept, "text": stream.content.markdown}
+        if blocks := _blocks(stream.content, before):
             after["blocks"] = blocks
         if streaming:
             after["streaming"] = True
@@ -103,45 +110,40 @@ class Streams:
         return self._chat.rewrite(stream.channel, after, editor=None)
 
 
-def _blocks(stream: Stream, before: Json) -> list[Json]:
-    first: str = next(
-        (block["block_id"] for block in before.get("blocks", []) if block["type"] == "markdown"), ""
-    )
-    written = (
-        [{"type": "markdown", "block_id": first or random_id(), "text": stream.markdown}]
-        if stream.markdown
-        else []
-    )
-    tasks = list(stream.tasks.values())
-    if stream.plan_title and tasks:
-        return [
-            {"type": "plan", "block_id": "plan", "title": stream.plan_title, "tasks": tasks},
-            *written,
-            *stream.blocks,
-        ]
-    cards = [{"type": "task_card", "block_id": f"task-{task['task_id']}", **task} for task in tasks]
-    return [*cards, *written, *stream.blocks]
+def _blocks(content: Content, before: Json) -> list[Json]:
+    known = (block["block_id"] for block in before.get("blocks", []) if block["type"] == "markdown")
+    written = {"type": "markdown", "block_id": next(known, random_id()), "text": content.markdown}
+    tasks = list(content.tasks.values())
+    if content.plan_title and tasks:
+        shown = [{"type": "plan", "block_id": "plan", "title": content.plan_title, "tasks": tasks}]
+    else:
+        shown = [{"type": "task_card", "block_id": f"task-{task['task_id']}", **task} for task in tasks]
+    return [*shown, *([written] if content.markdown else []), *content.blocks]
 
 
-def _add(stream: Stream, chunk: Json) -> None:
+def _with(content: Content, chunks: list[Json]) -> Content:
+    for chunk in chunks:
+        content = _added(content, chunk)
+    return content
+
+
+def _added(content: Content, chunk: Json) -> Content:
     match chunk:
         case {"type": "markdown_text", "text": str(words)}:
             if len(words) > MAX_MARKDOWN:
                 raise Refused("msg_too_long")
-            stream.markdown += words
+            return replace(content, markdown=content.markdown + words)
         case {"type": "task_update", "id": str(id_), "title": str(title), **rest}:
             task = {"task_id": id_, "title": title, "status": rest.get("status", "pending")}
-            stream.tasks[id_] = task | {
-                key: rest[key] for key in ("details", "output", "sources") if rest.get(key)
-            }
+            task |= {key: rest[key] for key in ("details", "output", "sources") if rest.get(key)}
+            return replace(content, tasks={**content.tasks, id_: task})
         case {"type": "plan_update", "title": str(title)}:
-            stream.plan_title = title
+            return replace(content, plan_title=title)
         case {"type": "blocks", "blocks": list(blocks)}:
             if found := message_problems(blocks):
                 raise refused_for("invalid_blocks", found)
-            stream.blocks += with_ids(blocks)
-        case _:
-            raise refused_for("invalid_chunks", ["unsupported chunk [json-pointer:/chunks]"])
+            return replace(content, blocks=(*content.blocks, *with_ids(blocks)))
+    raise refused_for("invalid_chunks", ["unsupported chunk [json-pointer:/chunks]"])
 
 
 def chunks_of(markdown_text: str | None, chunks: Any) -> list[Json]:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bot.workspace.blocks import view_problems, with_ids
+from bot.workspace.blocks import elements_of, view_problems, with_ids
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused, refused_for
 from bot.workspace.seed import APP_ID, BOT_ID, TEAM_ID
@@ -97,6 +97,7 @@ class Views:
         updated = self._fresh(view, previous=None) | {
             key: current[key] for key in ("id", "root_view_id", "previous_view_id")
         }
+        updated["state"] = {"values": _still_there(current["state"]["values"], updated["blocks"])}
         self._stacks[user][index] = updated
         self._tell(user, "view_updated", updated)
         return updated
@@ -193,3 +194,16 @@ class Views:
 
     def _tell(self, user: str, kind: str, view: Json) -> None:
         self._feed.publish({"type": kind, "view": view}, to={user})
+
+
+def _still_there(values: Json, blocks: list[Json]) -> Json:
+    """What was filled in, for the inputs that an update left in place."""
+    inputs = {
+        (one.block["block_id"], one.element["action_id"], one.element["type"]) for one in elements_of(blocks)
+    }
+    kept: Json = {}
+    for block_id, actions in values.items():
+        for action_id, held in actions.items():
+            if (block_id, action_id, held["type"]) in inputs:
+                kept.setdefault(block_id, {})[action_id] = held
+    return kept

@@ -6,8 +6,11 @@ Slack's words; what a method does is in web_api_chat and web_api_lookup.
 
 import asyncio
 import json
+import logging
+import sqlite3
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -22,6 +25,8 @@ from bot.workspace.state import Json
 METHODS: Final[dict[str, Handler]] = {**web_api_chat.METHODS, **web_api_lookup.METHODS}
 APP_TOKEN_METHODS: Final = {"apps.connections.open"}
 CALLS_KEPT: Final = 2000
+log = logging.getLogger(__name__)
+Work = Callable[[], Awaitable[web.StreamResponse]]
 HEADERS: Final = {"x-oauth-scopes": SCOPES, "x-accepted-oauth-scopes": SCOPES, "Cache-Control": "no-store"}
 
 
@@ -37,22 +42,29 @@ class WebApi:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """`/api/{method}`."""
         method = request.match_info["method"]
+
+        async def work() -> web.StreamResponse:
+            args: Json = {}
+            try:
+                args = await _arguments(request)
+                answer = self._answer(request, method, args)
+            except Refused as refused:
+                answer = {"ok": False, "error": refused.code, **refused.more}
+            self._record(method, args, answer)
+            return web.json_response(answer, headers=HEADERS)
+
+        return await self.under_fault(request, method, work)
+
+    async def under_fault(self, request: web.Request, method: str, work: Work) -> web.StreamResponse:
+        """Do the work, unless a fault is waiting for this method."""
         fault = self._faults.take(method)
-        if fault and fault.hang_s:
-            await asyncio.sleep(fault.hang_s)
-        args: Json = {}
-        try:
-            args = await _arguments(request)
-            failed = fault is not None and (fault.error or fault.status is not None)
-            answer: Json = (
-                {} if failed and fault and not fault.after_work else self._answer(request, method, args)
-            )
-        except Refused as refused:
-            answer = {"ok": False, "error": refused.code, **refused.more}
-        response = _failure(request, fault) if fault else None
-        shown = answer if response is None else {"fault": vars(fault), **answer}
-        self._record(method, args, shown)
-        return response or web.json_response(answer, headers=HEADERS)
+        if fault is None:
+            return await work()
+        await asyncio.sleep(fault.hang_s)
+        fails = fault.error is not None or fault.status is not None
+        done = await work() if fault.after_work or not fails else None
+        self._record(method, {}, {"fault": dict(vars(fault))})
+        return _failure(request, fault) or done or web.Response(status=500)
 
     def calls(self, since: int) -> list[Json]:
         """The calls after number `since`, newest last."""
@@ -62,7 +74,11 @@ class WebApi:
         if method not in METHODS:
             raise Refused("unknown_method", req_method=method)
         _authorize(request, method, args)
-        return {"ok": True, **METHODS[method](self._services, Call(args))}
+        try:
+            return {"ok": True, **METHODS[method](self._services, Call(args))}
+        except sqlite3.OperationalError as problem:
+            log.error("The workspace file cannot be written: %s", problem)
+            raise Refused("internal_error") from problem
 
     def _record(self, method: str, args: Json, answer: Json) -> None:
         self._count += 1

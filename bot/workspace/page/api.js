@@ -55,8 +55,15 @@ export async function get(route, params = {}) {
   return answerOf(await reach(`/_control/${route}?${query}`));
 }
 
-/** Writes to a control route and gives its answer back as it is, `errors` of a form included. */
-export async function send(route, body) {
+/** Submits a form: the problems with it as `{block_id: words}`, or null if it was taken. */
+export async function submit(body) {
+  const answer = await send("submit", body);
+  if (answer.errors && !Array.isArray(answer.errors)) return answer.errors;
+  if (answer.ok === false) throw refusalOf(answer, 200);
+  return null;
+}
+
+async function send(route, body) {
   const response = await reach(`/_control/${route}`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -65,7 +72,7 @@ export async function send(route, body) {
   return answerOf(response);
 }
 
-/** The same, where anything but ok is a refusal. */
+/** Writes to a control route; anything but ok is a refusal. */
 export async function must(route, body) {
   const answer = await send(route, body);
   if (answer.ok === false) throw refusalOf(answer, 200);

@@ -80,6 +80,7 @@ export class ChannelPane {
     else this.composer.aim(this.id, undefined, `Message ${this.#name()}`);
     if (this.#tab === "messages" && this.#isAppsOwn()) must("messages_tab", { user: this.store.userId }).catch((problem) => this.store.problem(problem));
     if (this.#tab === "messages") this.#list.toEnd();
+    if (this.#tab === "messages" && matchMedia("(min-width: 800px)").matches && document.activeElement?.tagName !== "SELECT") this.composer.area.focus();
   }
 
   #messagesChanged() {

@@ -12,6 +12,15 @@ import { picture, safeUrl } from "./links.js";
 import { openMenu } from "./menu.js";
 import { textLine, words } from "./texts.js";
 
+let pressed = null;
+
+/** Puts the keyboard back on what was pressed last; it was disabled while the app opened its modal. */
+export function focusPressed() {
+  const { node, testid, ts } = pressed ?? {};
+  const again = node?.isConnected ? node : ts && document.querySelector(`[data-ts="${ts}"] [data-testid="${CSS.escape(testid)}"]`);
+  again?.focus();
+}
+
 /** An element of a block, or null where it is not for this reader's eyes. */
 export function renderElement(element, blockId, surface) {
   if (element.visible_to_user_ids?.length && !element.visible_to_user_ids.includes(surface.store.me.id)) return null;
@@ -26,6 +35,7 @@ export function renderElement(element, blockId, surface) {
 export async function interact(node, { element, blockId, surface, payload = {} }) {
   const confirm = element.confirm ?? payload.selected_option?.confirm;
   if (confirm && !(await confirmed(confirm, surface.store))) return false;
+  pressed = { node, testid: node.dataset.testid, ts: node.closest("[data-ts]")?.dataset.ts };
   node.setAttribute("aria-busy", "true");
   if ("disabled" in node) node.disabled = true;
   try {

@@ -5,6 +5,7 @@
 import { ChannelPane } from "./channel.js";
 import { icon } from "./icons.js";
 import { Inspector } from "./inspector.js";
+import { Modals } from "./modal.js";
 import { announce, showConnection, showNotices } from "./notices.js";
 import { Sidebar } from "./sidebar.js";
 import { Store } from "./store.js";
@@ -21,6 +22,7 @@ const go = (address) => {
 const channelPane = new ChannelPane(byId("channel"), store, go);
 const threadPane = new ThreadPane(byId("thread"), store, () => go(store.address(channelPane.id)));
 const sidebar = new Sidebar(byId("sidebar"), store, { current: () => channelPane.id, become: (user) => go(`#${user}/${channelPane.id ?? ""}`) });
+new Modals(store);
 new Inspector(byId("inspector"), byId("open-inspector"), store);
 showNotices(byId("toasts"), store);
 showConnection(byId("lines"), store);

@@ -1,7 +1,8 @@
 /** Modals: the top of the app's view stack as a dialog, its form, and what was wrong with it. */
-import { must, send } from "./api.js";
+import { must, submit } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { h, newId, swap } from "./dom.js";
+import { focusPressed } from "./elements.js";
 import { FormValues, problemsOf } from "./forms.js";
 import { icon } from "./icons.js";
 import { textLine } from "./texts.js";
@@ -38,6 +39,7 @@ export class Modals {
       this.#errors.clear();
       this.#shown = null;
       if (this.dialog.open) this.dialog.close();
+      if (document.activeElement === document.body) focusPressed();
       return;
     }
     if (this.#shown === view) return;
@@ -105,8 +107,8 @@ export class Modals {
     button.disabled = true;
     button.setAttribute("aria-busy", "true");
     try {
-      const answer = await send("submit", { user: this.store.userId, view_id: view.id, values: values.of(view.blocks) });
-      if (answer.errors) this.#fail(view.id, answer.errors);
+      const refused = await submit({ user: this.store.userId, view_id: view.id, values: values.of(view.blocks) });
+      if (refused) this.#fail(view.id, refused);
     } catch (problem) {
       this.store.problem(problem);
     } finally {

@@ -30,7 +30,7 @@ const initialsOf = (name) =>
 
 function colourOf(id) {
   let sum = 0;
-  for (const letter of id) sum = (sum * 33 + letter.codePointAt(0)) % 9973;
+  for (const letter of id) sum = (sum * 37 + letter.codePointAt(0)) % 9973;
   return sum % COLOURS;
 }
 
