@@ -211,6 +211,12 @@ async def _who_we_are(client: AsyncWebClient) -> Identity:
     return Identity(team=str(me["team_id"]), bot_user=str(me["user_id"]))
 
 
+async def who_we_are(settings: Settings) -> Identity:
+    """Ask real Slack which workspace the tokens belong to, without starting a bot. Raises PublicError where it refuses."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+        return await _who_we_are(_client(_place(settings, None), session))
+
+
 async def _remember_team(store: Store, team: str) -> None:
     if await store.keepsake(TEAM, lambda: team) != team:
         await store.change_keepsake(TEAM, team)
@@ -251,7 +257,7 @@ async def _build(
         late_limit_s=settings.late_answer_limit_s,
     )
     clock = await _clock(settings, shop, questions, identity.team)
-    feedback = Feedback(store, client, shop.privacy, team=identity.team, remember=shop.remember)
+    feedback = Feedback(store, client, shop.privacy, team=identity.team, remember=shop.remember, learn=shop.learn)
     admin = Admin(
         store,
         runs=shop.runs,
@@ -298,6 +304,7 @@ async def _clock(settings: Settings, shop: Workshop, questions: Questions, team:
         await questions.tick()
         await shop.runs.tick()
         await shop.evaluations.tick()
+        await shop.refresh_memory()
 
     if await shop.store.schedule(team, TRAIN) is None:
         await shop.store.set_schedule(

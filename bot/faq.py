@@ -1,13 +1,13 @@
-"""Read questions and answers that somebody else wrote: JSON lines or CSV.
+"""Read questions and answers that somebody else wrote: JSON lines, a JSON array, CSV or TSV.
 
 A bad line is named with its number and its reason; the good lines are kept. Refuses nothing silently.
 """
 
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ QUESTION = ("question", "prompt", "instruction", "q", "input")
 ANSWER = ("answer", "completion", "short_answer", "response", "a", "output", "top_answer")
 SPLITS = {"train": "train", "test": "test", "held-out": "test", "heldout": "test", "": ""}
 LONGEST = 20_000
+TABLES = {".csv", ".tsv"}
+DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Faq:
 
 
 def read_faq(file: Path, *, source: str = "") -> Faq:
-    """Read a .jsonl, .json or .csv file. Raises PublicError when nothing in it can be used."""
+    """Read a .csv or .tsv file, or JSON under any other name. Raises PublicError when nothing in it can be used."""
     text = _text_of(file)
-    records = _csv_records(text) if file.suffix.lower() == ".csv" else _json_records(text)
+    records = _csv_records(text) if file.suffix.lower() in TABLES else _json_records(text)
     entries: list[NewEntry] = []
     bad: list[BadLine] = []
     seen: dict[str, int] = {}
@@ -78,41 +80,90 @@ def _json_records(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     if text.lstrip().startswith("["):
         yield from _json_array(text)
         return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield number, f"not JSON ({error.msg}, column {error.colno})"
-            continue
-        yield number, record if isinstance(record, dict) else "not a JSON object"
+    # Not splitlines(): it would also split at U+2028 and its like, which may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, _json_object(line)
+
+
+def _json_object(line: str) -> Mapping[str, Any] | str:
+    try:
+        return _named(json.loads(line))
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg}, column {error.colno})"
+    except (ValueError, RecursionError) as error:
+        return f"JSON that I cannot read ({error})"
 
 
 def _json_array(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    try:
-        records = json.loads(text)
-    except json.JSONDecodeError as error:
-        yield error.lineno, f"not JSON ({error.msg}, column {error.colno})"
-        return
-    for number, record in enumerate(records, start=1):
-        yield number, record if isinstance(record, dict) else "not a JSON object"
+    """The objects of an array, each with the line on which it begins; after a broken one the rest cannot be told apart."""
+    decoder = json.JSONDecoder()
+    place, counted, number = text.index("[") + 1, 0, 1
+    while (place := _after(text, place, " \t\r\n,")) < len(text) and text[place] != "]":
+        number, counted = number + text.count("\n", counted, place), place
+        try:
+            record, place = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            yield error.lineno, f"not JSON ({error.msg}, column {error.colno}); what follows it is not read"
+            return
+        except (ValueError, RecursionError) as error:
+            yield number, f"JSON that I cannot read ({error}); what follows it is not read"
+            return
+        yield number, _named(record)
+
+
+def _after(text: str, place: int, passed: str) -> int:
+    while place < len(text) and text[place] in passed:
+        place += 1
+    return place
+
+
+def _named(record: object) -> Mapping[str, Any] | str:
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    return {_plain(str(name)): value for name, value in record.items()}
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().encode("utf-8", "replace").decode()
 
 
 def _csv_records(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    try:
-        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
-    except csv.Error:
-        dialect = csv.excel
-    rows = csv.DictReader(io.StringIO(text), dialect=dialect, restkey="_more")
-    try:
-        for row in rows:
-            if row.get("_more"):
-                yield rows.line_num, "more columns than the header has (is a quote missing?)"
-                continue
-            yield rows.line_num, {(name or "").strip().lower(): value for name, value in row.items()}
-    except csv.Error as error:
-        yield rows.line_num, f"not CSV ({error})"
+    lines = [f"{line}\n" for line in text.split("\n")]
+    header: list[str] | None = None
+    for number, row in _csv_rows(lines, _delimiter(text)):
+        if isinstance(row, str):
+            yield number, row
+        elif header is None:
+            header = [_plain(cell) for cell in row]
+        elif len(row) > len(header):
+            yield number, "more columns than the header has (is a quote missing?)"
+        else:
+            yield number, dict(zip(header, row, strict=False))
+
+
+def _csv_rows(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows that are not empty, each with the line on which it begins. A broken one costs its first line only, because a
+    quote that is never closed would otherwise swallow the rest of the file."""
+    start = 0
+    while start < len(lines):
+        rows = csv.reader(islice(lines, start, None), delimiter=delimiter, strict=True)
+        begin = start
+        try:
+            for row in rows:
+                if any(cell.strip() for cell in row):
+                    yield begin + 1, row
+                begin = start + rows.line_num
+            return
+        except csv.Error as error:
+            yield begin + 1, f"not CSV ({error}; is a quote missing?)"
+            start = begin + 1
+
+
+def _delimiter(text: str) -> str:
+    """The one that stands most often in the header. Python's own guess is led astray by commas in quoted answers."""
+    header = text.lstrip().partition("\n")[0]
+    return max(DELIMITERS, key=header.count)
 
 
 def _entry(record: Mapping[str, Any] | str, source: str) -> NewEntry | str:
@@ -121,8 +172,12 @@ def _entry(record: Mapping[str, Any] | str, source: str) -> NewEntry | str:
         return record
     question, answer = _first(record, QUESTION), _first(record, ANSWER)
     if question is None or answer is None:
-        missing = "question" if question is None else "answer"
-        return f"no {missing} (fields: {', '.join(map(str, record)) or 'none'})"
+        names, what = (QUESTION, "question") if question is None else (ANSWER, "answer")
+        if any(record.get(name) is not None for name in names):
+            return f"the {what} is not text"
+        return f"no {what} (fields: {', '.join(list(record)[:8]) or 'none'})"
+    if unstorable := _unstorable(f"{question}{answer}{record.get('topic')}{record.get('thread')}"):
+        return f"it holds {unstorable}, which cannot be stored"
     if not question.strip() or not answer.strip():
         return f"the {'question' if not question.strip() else 'answer'} is empty"
     if max(len(question), len(answer)) > LONGEST:
@@ -141,6 +196,13 @@ def _entry(record: Mapping[str, Any] | str, source: str) -> NewEntry | str:
         thread=f"{source}/{thread}" if thread not in (None, "") else "",
         split=SPLITS[split],
     )
+
+
+def _unstorable(text: str) -> str:
+    """Characters that a database refuses: JSON can write them, UTF-8 or PostgreSQL cannot."""
+    if "\0" in text:
+        return "a NUL character"
+    return "half a character (a lone surrogate)" if any("\ud800" <= sign <= "\udfff" for sign in text) else ""
 
 
 def _first(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

@@ -326,7 +326,7 @@ def _zone(name: str) -> ZoneInfo:
 
 def _looks_like_cron(words: str) -> bool:
     parts = words.split()
-    return len(parts) >= 4 and all(re.fullmatch(r"[\d*][\d*/,\-]*", part) for part in parts[:3])
+    return len(parts) >= 4 and all(re.fullmatch(r"[\d*/,\-]+", part) for part in parts[:3])
 
 
 @lru_cache(maxsize=64)

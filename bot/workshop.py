@@ -26,7 +26,7 @@ from bot.models.memory import Memory
 from bot.privacy import Privacy
 from bot.serving import Serving
 from bot.settings import HANDBOOK, Settings, child_environment
-from storage.records import Evaluation, TrainingRun
+from storage.records import Entry, Evaluation, TrainingRun
 from storage.store import Store
 from training.evaluating import Evaluations
 from training.finetuners.local import LocalFineTuner
@@ -35,6 +35,7 @@ from training.runs import RunRules, Runs
 LOCAL_TEAM = "T0LOCAL"
 TEAM = "team"
 SAMPLE = "sample-domain"
+HELD_OUT = "test"
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ class Workshop:
     evaluations: Evaluations
     privacy: Privacy
     worker: str
+    remembered: str = ""
 
     @classmethod
     async def open(
@@ -176,13 +178,25 @@ class Workshop:
 
     async def remember(self) -> None:
         """Read memory anew from the verified entries. Held-out questions are never served."""
+        stamp = await self.store.entries_stamp(self.team)
         entries = [
-            MemoryEntry(row.id, row.question, row.answer, row.source, row.topic)
+            _remembered(row)
             async for page in self.store.entries(self.team)
             for row in page
-            if row.split != "test"
+            if row.split != HELD_OUT
         ]
         await asyncio.to_thread(self.memory.replace, entries)
+        self.remembered = stamp
+
+    async def refresh_memory(self) -> None:
+        """Take over what another process changed since, such as `apprentice import`. Cheap where nothing changed."""
+        if await self.store.entries_stamp(self.team) != self.remembered:
+            await self.remember()
+
+    async def learn(self, entry: Entry) -> None:
+        """Let memory know one more entry."""
+        if entry.split != HELD_OUT:
+            await asyncio.to_thread(self.memory.add, _remembered(entry))
 
     async def close(self) -> None:
         """Stop what runs; a trainer goes on by itself and is found again."""
@@ -194,6 +208,10 @@ class Workshop:
             if close is not None:
                 await close()
         await self.store.close()
+
+
+def _remembered(row: Entry) -> MemoryEntry:
+    return MemoryEntry(row.id, row.question, row.answer, row.source, row.topic)
 
 
 def has_local_extra() -> bool:

@@ -105,6 +105,16 @@ class Database:
         await self._engine.dispose()
 
 
+def in_words(error: Exception) -> str | None:
+    """A sentence for people where the database could not be read or written; None for any other error."""
+    if not isinstance(error, OperationalError):
+        return None
+    return (
+        f"The database could not be used ({_first_line(error)}). Free some disk space, check its permissions, or start "
+        "the server; what was not finished was not written."
+    )
+
+
 def _engine(url: str) -> AsyncEngine:
     if not url.startswith("sqlite"):
         return _postgres_engine(url)

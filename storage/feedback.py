@@ -21,6 +21,7 @@ from storage.records import (
     Decision,
     Duel,
     Entry,
+    Keepsake,
     Question,
     Rating,
     new_id,
@@ -195,7 +196,21 @@ class FeedbackStore:
                 values |= {"topic": entry.topic, "thread": entry.thread or row.thread}
                 values |= {"split": entry.split or row.split, "answer_id": entry.answer_id}
                 await connection.execute(update(Entry).where(col(Entry.id) == row.id).values(**values))
+            if fresh or changed:
+                await _stamp_entries(session, team)
         return Imported(len(fresh), len(changed), len(known) - len(changed))
+
+    async def entry(self, team: str, question: str) -> Entry | None:
+        """The verified entry for a question, however it is spelled in case and punctuation."""
+        where = (col(Entry.team) == team, col(Entry.question_hash) == question_hash(question))
+        async with self.database.reading() as session:
+            return (await session.exec(select(Entry).where(*where))).first()
+
+    async def entries_stamp(self, team: str) -> str:
+        """A mark that is another one after every change of the entries, whichever process made it."""
+        async with self.database.reading() as session:
+            kept = await session.get(Keepsake, _stamp_name(team))
+            return kept.value if kept else ""
 
     async def entries(self, team: str) -> AsyncIterator[list[Entry]]:
         """Every verified entry of a workspace, in pages of at most 2,000, ordered by id."""
@@ -266,12 +281,22 @@ class FeedbackStore:
         What others said about this person's questions goes with the questions. Others' answers in the same threads stay,
         without the history that quoted them.
         """
-        async with self.database.writing() as session:
+        async with self.database.writing(alone=f"entries {team}") as session:
             held = await _holdings(session, team, person)
             await _unquote(session, team, person)
             for record, where in _held(team, person).values():
                 await session.exec(delete(record).where(where))
+            if held.entries:
+                await _stamp_entries(session, team)
         return held
+
+
+def _stamp_name(team: str) -> str:
+    return f"entries-stamp:{team}"
+
+
+async def _stamp_entries(session: AsyncSession, team: str) -> None:
+    await session.merge(Keepsake(name=_stamp_name(team), value=new_id("stamp")))
 
 
 def _held(team: str, person: str) -> dict[str, tuple[type[Any], Any]]:

@@ -62,6 +62,12 @@ async def upgrade(database: Database, revision: str = "head") -> None:
             await connection.commit()
 
 
+async def is_current(database: Database) -> bool:
+    """Whether the tables are those of this program; changes nothing. Raises PublicError where a newer program made them."""
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(_is_current)
+
+
 def _is_current(connection: Connection) -> bool:
     context = MigrationContext.configure(connection)
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}

@@ -78,7 +78,7 @@ class OperatingStore:
         async with self.database.writing() as session:
             for record in (Question, TrainingRun, Evaluation):
                 await session.exec(
-                    update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)  # type: ignore[attr-defined]
+                    update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)
                 )
 
     async def decide(

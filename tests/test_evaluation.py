@@ -214,14 +214,14 @@ async def test_a_sheet_survives_json_and_names_its_schema() -> None:
         Sheet.from_json({**stored, "schema": 99})
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 async def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
-    """The evaluation stops with a sentence that names the file, and no question is asked for nothing."""
+    """The evaluation stops with a sentence that names the file, and asks no further question for nothing."""
     full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("this system has no /dev/full")
     model = Model(lambda i: "x")
     with pytest.raises(PublicError, match=r"/dev/full.*No space left.*answers so far are kept"):
         await evaluate([Arm("a", model.answer)], HELD_OUT, concurrency=2, record_to=full)
+    assert len(model.asked) <= 2
     (tmp_path / "file").write_text("")
     with pytest.raises(PublicError, match="cannot be written"):
         await evaluate([Arm("a", model.answer)], HELD_OUT, record_to=tmp_path / "file" / "answers.jsonl")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import string
 import subprocess
 import sys
 import time
@@ -14,12 +15,8 @@ from typing import IO, Any
 
 import psutil
 import pytest
-
-from bot.errors import ModelUnavailable, PublicError
-from bot.models.local import LocalEngine, LocalModel
-from bot.models.local_text import TextPieces, TooLong, fit, merged
-from storage.values import Message
-from tests.tiny_models import (
+import pytest_asyncio
+from tiny_models import (
     BASE_SAYS,
     COLD_SAYS,
     GREETING,
@@ -27,12 +24,22 @@ from tests.tiny_models import (
     WARM_SAYS,
     Parrots,
     build_parrots,
-    byte_tokenizer,
+    build_singer,
+    make_adapter,
 )
-from tests.tiny_models import make_adapter as make_adapter_for
+
+from bot.errors import ModelUnavailable, PublicError
+from bot.models.local import LocalEngine, LocalModel
+from bot.models.local_batch import CannotLoad, Row, load_weights
+from storage.values import Message
 
 DEADLINE_S = 60.0
-ENDLESS = 3000  # tokens; the parrots never end what they were not taught
+LONG = 3000  # tokens; the singer needs many seconds for them
+
+SONG = string.ascii_lowercase * 200
+
+shares_the_loop = pytest.mark.asyncio(loop_scope="module")
+"""For tests that use the engine which runs through this whole file: starting one costs five seconds."""
 
 
 def asks(text: str) -> list[Message]:
@@ -46,16 +53,36 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+def process_of(engine: LocalEngine) -> int:
+    assert engine._worker is not None
+    return engine._worker.process.pid
+
+
 @pytest.fixture(scope="module")
 def parrots(tmp_path_factory: pytest.TempPathFactory) -> Parrots:
     """A base and two adapters that answer as `tiny_models` says."""
     return build_parrots(tmp_path_factory.mktemp("parrots"))
 
 
+@pytest.fixture(scope="module")
+def singer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that never ends by itself."""
+    return build_singer(tmp_path_factory.mktemp("singer"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(parrots: Parrots, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalEngine]:
+    """An engine of the parrots that runs through the file; each test loads the versions it needs."""
+    log = tmp_path_factory.mktemp("log") / "local.log"
+    engine = LocalEngine(model=str(parrots.base), label="parrot", log_file=log)
+    yield engine
+    await engine.stop()
+
+
 @pytest.fixture
-async def engine(parrots: Parrots, tmp_path: Path) -> AsyncIterator[LocalEngine]:
-    """An engine of the parrots; nothing runs until it is asked."""
-    engine = LocalEngine(model=str(parrots.base), label="parrot", log_file=tmp_path / "local.log")
+async def singing(singer: Path, tmp_path: Path) -> AsyncIterator[LocalEngine]:
+    """An engine of the singer, for one test; nothing runs until it is asked."""
+    engine = LocalEngine(model=str(singer), label="singer", log_file=tmp_path / "local.log")
     yield engine
     await engine.stop()
 
@@ -92,15 +119,16 @@ class Bare:
         self.process.communicate()
 
 
-@pytest.fixture
-def bare(parrots: Parrots) -> Iterator[Bare]:
-    """A worker of the parrots that has said it is ready."""
-    worker = Bare(parrots.base)
+@pytest.fixture(scope="module")
+def bare(singer: Path) -> Iterator[Bare]:
+    """A worker of the singer that has said it is ready."""
+    worker = Bare(singer)
     worker.until("ready")
     yield worker
     worker.close()
 
 
+@shares_the_loop
 async def test_the_answer_is_what_the_model_learned_and_says_how_sure_it_was(engine: LocalEngine) -> None:
     """A proposal carries the text, its tokens (one byte each here), and a log-probability for every one of them."""
     proposal = await LocalModel(engine).answer(asks(GREETING))
@@ -114,6 +142,7 @@ async def test_the_answer_is_what_the_model_learned_and_says_how_sure_it_was(eng
     assert proposal.cost_usd == 0
 
 
+@shares_the_loop
 async def test_what_is_streamed_are_whole_characters_and_joined_the_answer(
     engine: LocalEngine, parrots: Parrots
 ) -> None:
@@ -132,12 +161,14 @@ async def test_what_is_streamed_are_whole_characters_and_joined_the_answer(
             assert not any("\ufffd" in piece or "<|" in piece for piece in pieces)
 
 
+@shares_the_loop
 async def test_an_answer_cut_inside_a_character_shows_no_half_of_it(engine: LocalEngine) -> None:
     """Five bytes of "Grüße" end in the middle of "ß"; people see "Grü"."""
     proposal = await engine.answer(asks(GREETING), version_id=None, max_new_tokens=5)
     assert (proposal.text, proposal.finish, proposal.tokens_out) == ("Grü", "length", 5)
 
 
+@shares_the_loop
 async def test_questions_asked_together_get_the_answers_they_get_alone(
     engine: LocalEngine, parrots: Parrots
 ) -> None:
@@ -166,10 +197,11 @@ async def test_questions_asked_together_get_the_answers_they_get_alone(
         assert answer.logprobs == pytest.approx(alone[job].logprobs, abs=1e-3)
 
 
+@shares_the_loop
 async def test_versions_come_and_go_without_a_restart(engine: LocalEngine, parrots: Parrots) -> None:
     """Promotion and roll-back are a matter of which version is asked; one name may get other weights."""
     await engine.load("v1", parrots.warm)
-    process = engine._worker.process.pid  # type: ignore[union-attr]
+    process = process_of(engine)
     model = LocalModel(engine, "v1", "local-1")
     answer = await model.answer(asks(PLACE))
     assert (answer.text, answer.model, answer.version_id) == (WARM_SAYS[PLACE], "parrot + local-1", "v1")
@@ -184,84 +216,80 @@ async def test_versions_come_and_go_without_a_restart(engine: LocalEngine, parro
     assert engine._worker.process.pid == process  # type: ignore[union-attr]
 
 
-def test_an_adapter_is_loaded_while_an_answer_is_written(bare: Bare, parrots: Parrots) -> None:
+def test_an_adapter_is_loaded_while_an_answer_is_written(bare: Bare, singer: Path, tmp_path: Path) -> None:
     """Loading and unloading do not wait for the answer under way and do not change it."""
-    bare.ask("calm", "Hm?", max_new_tokens=300, stream=False)
-    calm = bare.until("done", "calm")[-1]
-    bare.ask("long", "Hm?", max_new_tokens=300)
+    adapter = make_adapter(singer, tmp_path / "adapter")
+    bare.ask("long", "Sing!", max_new_tokens=600)
     bare.until("text", "long")
-    bare.send(op="load", adapter="v1", path=str(parrots.warm))
-    meanwhile = bare.until("loaded")
-    assert all(event["event"] == "text" for event in meanwhile[:-1])
+    bare.send(op="load", adapter="v1", path=str(adapter))
+    assert all(event["event"] == "text" for event in bare.until("loaded")[:-1])
     bare.send(op="unload", adapter="v1")
-    assert bare.until("done", "long")[-1]["text"] == calm["text"]
-
-
-async def test_a_stopped_question_costs_no_more_tokens(engine: LocalEngine) -> None:
-    """Cancelling the task that waits ends the generation: the worker falls idle long before it would be done."""
-    began = asyncio.Event()
-
-    async def note(_: str) -> None:
-        began.set()
-
-    await engine.start()
-    pid = engine._worker.process.pid  # type: ignore[union-attr]
-    waiting = asyncio.create_task(
-        engine.answer(asks("Hm?"), version_id=None, on_text=note, max_new_tokens=ENDLESS)
-    )
-    async with asyncio.timeout(DEADLINE_S):
-        await began.wait()
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await until(lambda: not engine._worker.stopping)  # type: ignore[union-attr]
-    before = psutil.Process(pid).cpu_times().user
-    assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
-    assert psutil.Process(pid).cpu_times().user - before < 2.0
+    assert bare.until("done", "long")[-1]["text"] == SONG[:600]
 
 
 def test_stop_ends_one_row_and_leaves_its_neighbours(bare: Bare) -> None:
     """Two people share a batch; one presses Stop, and keeps what was written so far."""
-    bare.ask("kept", "Hm?", max_new_tokens=400)
-    bare.ask("stopped", "Hm? Well?", max_new_tokens=400)
-    bare.ask("queued", "Hm? With sampling?", temperature=0.7)
+    bare.ask("kept", "Sing!", max_new_tokens=400)
+    bare.ask("stopped", "Sing a song!", max_new_tokens=400)
+    bare.ask("queued", "Sing as you like!", temperature=0.7)
     seen = bare.until("text", "stopped")
     bare.send(op="stop", id="stopped")
     bare.send(op="stop", id="queued")
     seen += bare.until("done", "kept")
     done = {event["id"]: event for event in seen if event["event"] == "done"}
-    written = "".join(
-        event["text"] for event in seen if event["event"] == "text" and event["id"] == "stopped"
-    )
+    written = [event["text"] for event in seen if event["event"] == "text" and event["id"] == "stopped"]
     assert done["stopped"]["finish"] == "stopped"
     assert 0 < done["stopped"]["tokens_out"] < 400
-    assert done["stopped"]["text"] == written
+    assert done["stopped"]["text"] == "".join(written) == SONG[: done["stopped"]["tokens_out"]]
     assert (done["queued"]["finish"], done["queued"]["tokens_out"]) == ("stopped", 0)
-    assert (done["kept"]["finish"], done["kept"]["tokens_out"]) == ("length", 400)
+    assert (done["kept"]["finish"], done["kept"]["text"]) == ("length", SONG[:400])
 
 
 def test_a_temperature_samples_and_zero_does_not(bare: Bare) -> None:
-    """Greedy is the same each time; a high temperature is not, and its log-probabilities are still the model's own."""
-    texts: dict[float, list[str]] = {0.0: [], 2.0: []}
+    """Greedy is the same each time; a high temperature is not, and each token still has its log-probability."""
+    texts: dict[float, list[str]] = {0.0: [], 50.0: []}
     for temperature, seen in texts.items():
         for number in range(3):
-            bare.ask(f"{temperature}-{number}", GREETING, temperature=temperature)
+            bare.ask(f"{temperature}-{number}", "Sing!", temperature=temperature)
             done = bare.until("done")[-1]
             assert len(done["logprobs"]) == done["tokens_out"]
             seen.append(done["text"])
-    assert set(texts[0.0]) == {BASE_SAYS[GREETING]}
-    assert len(set(texts[2.0])) > 1
+    assert set(texts[0.0]) == {SONG[:64]}
+    assert len(set(texts[50.0])) == 3
 
 
 def test_people_who_watch_are_answered_before_an_evaluation(bare: Bare) -> None:
     """Unwatched questions, such as an evaluation's hundreds, wait behind one whose answer is being watched."""
-    for number in range(80):
+    for number in range(150):
         bare.ask(f"exam-{number}", f"Question {number}?", stream=False)
-    bare.ask("person", GREETING)
+    bare.ask("person", "Sing!")
     seen = bare.until("done", "person")
-    assert sum(event["event"] == "done" for event in seen) <= 1 + 2 * 32
+    answered_before = sum(event["event"] == "done" for event in seen) - 1
+    for _ in range(150 - answered_before):
+        bare.until("done")
+    assert answered_before <= 3 * 32
 
 
+async def test_a_stopped_question_costs_no_more_tokens(singing: LocalEngine) -> None:
+    """Cancelling the task that waits ends the generation, long before it would have ended by itself."""
+    began = asyncio.Event()
+
+    async def note(_: str) -> None:
+        began.set()
+
+    asked = singing.answer(asks("Sing!"), version_id=None, on_text=note, max_new_tokens=LONG)
+    waiting = asyncio.create_task(asked)
+    async with asyncio.timeout(DEADLINE_S):
+        await began.wait()
+    cpu = psutil.Process(process_of(singing)).cpu_times().user
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await singing.answer(asks("Sing!"), version_id=None, max_new_tokens=10)).text == SONG[:10]
+    assert psutil.Process(process_of(singing)).cpu_times().user - cpu < 3.0
+
+
+@shares_the_loop
 async def test_a_question_longer_than_the_context_is_refused_in_words(engine: LocalEngine) -> None:
     """100 kB do not fit into 4096 tokens; the sentence says both figures, and the next question is answered."""
     with pytest.raises(
@@ -271,28 +299,23 @@ async def test_a_question_longer_than_the_context_is_refused_in_words(engine: Lo
     assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
 
 
+@shares_the_loop
 async def test_a_long_conversation_loses_its_oldest_turns_only(engine: LocalEngine) -> None:
     """The question at the end is answered as if the forgotten turns had not been there."""
     old = [Message("user", "x" * 2500), Message("assistant", "y" * 2500)]
     assert (await engine.answer([*old, *asks(GREETING)], version_id=None)).text == BASE_SAYS[GREETING]
 
 
+@shares_the_loop
 async def test_a_killed_worker_is_replaced_with_all_its_versions(
     engine: LocalEngine, parrots: Parrots
 ) -> None:
     """kill -9 fails the question under way in words; the next one starts the worker again, adapters and all."""
     await engine.load("v1", parrots.warm)
-    began = asyncio.Event()
-
-    async def note(_: str) -> None:
-        began.set()
-
-    waiting = asyncio.create_task(
-        engine.answer(asks("Hm?"), version_id=None, on_text=note, max_new_tokens=ENDLESS)
-    )
-    async with asyncio.timeout(DEADLINE_S):
-        await began.wait()
-    os.kill(engine._worker.process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    os.kill(process_of(engine), signal.SIGSTOP)  # so that it dies with the question in its hands
+    waiting = asyncio.create_task(engine.answer(asks(PLACE), version_id=None))
+    await until(lambda: engine._worker is not None and bool(engine._worker.answers))
+    os.kill(process_of(engine), signal.SIGKILL)
     with pytest.raises(ModelUnavailable, match=r"process ended \(signal 9\).*local\.log"):
         await waiting
     assert engine.info is None
@@ -326,16 +349,7 @@ async def test_a_worker_that_never_gets_ready_is_given_up(tmp_path: Path) -> Non
     await until(lambda: not psutil.pid_exists(pid))
 
 
-async def test_a_start_that_its_first_asker_left_goes_on_for_the_others(engine: LocalEngine) -> None:
-    """One impatient person does not cost the others their answer."""
-    first = asyncio.create_task(engine.answer(asks(PLACE), version_id=None))
-    second = asyncio.create_task(engine.answer(asks(PLACE), version_id=None))
-    await until(lambda: engine._starting is not None)
-    first.cancel()
-    assert (await second).text == BASE_SAYS[PLACE]
-
-
-async def test_the_event_loop_goes_on_while_the_model_starts_and_writes(engine: LocalEngine) -> None:
+async def test_the_event_loop_goes_on_while_the_model_starts_and_writes(singing: LocalEngine) -> None:
     """Buttons are answered meanwhile: a tick is never late by as much as loading torch takes."""
     gaps: list[float] = []
 
@@ -346,37 +360,46 @@ async def test_the_event_loop_goes_on_while_the_model_starts_and_writes(engine: 
             gaps.append(time.monotonic() - before)
 
     ticking = asyncio.create_task(tick())
-    await asyncio.gather(*(engine.answer(asks("Hm?"), version_id=None, max_new_tokens=200) for _ in range(8)))
+    impatient = asyncio.create_task(singing.start())
+    many = [singing.answer(asks("Sing!"), version_id=None, max_new_tokens=100) for _ in range(8)]
+    patient = asyncio.gather(*many)
+    await until(lambda: singing._starting is not None)
+    impatient.cancel()  # whoever asked first may leave without harm to the others
+    assert {answer.text for answer in await patient} == {SONG[:100]}
     ticking.cancel()
     assert max(gaps) < 1.0
     assert len(gaps) > 50
 
 
+@shares_the_loop
 async def test_the_worker_stays_small(engine: LocalEngine) -> None:
     """Bot and worker stay under 1.2 GB together; torch and transformers alone are some 400 MB."""
     await engine.answer(asks(PLACE), version_id=None)
     assert 50e6 < engine.rss_bytes() < 700e6
 
 
+@shares_the_loop
 async def test_stopping_ends_the_process_and_a_later_question_starts_a_new_one(engine: LocalEngine) -> None:
     """Whoever was waiting hears why."""
     await engine.start()
-    pid = engine._worker.process.pid  # type: ignore[union-attr]
-    waiting = asyncio.create_task(engine.answer(asks("Hm?"), version_id=None, max_new_tokens=ENDLESS))
-    await until(lambda: bool(engine._worker.answers))  # type: ignore[union-attr]
+    pid = process_of(engine)
+    many = [engine.answer(asks("Hm?" * 200), version_id=None, max_new_tokens=LONG) for _ in range(40)]
+    waiting = asyncio.gather(*many, return_exceptions=True)
+    await until(lambda: engine._worker is not None and len(engine._worker.answers) == 40)
     await engine.stop()
-    with pytest.raises(ModelUnavailable, match="being stopped"):
-        await waiting
+    ends = await waiting
+    assert isinstance(ends[-1], ModelUnavailable)
+    assert "being stopped" in str(ends[-1])
     assert not psutil.pid_exists(pid)
     assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
 
 
-def test_a_worker_whose_bot_is_gone_ends_by_itself(parrots: Parrots) -> None:
+def test_a_worker_whose_bot_is_gone_ends_by_itself(singer: Path) -> None:
     """kill -9 of the bot closes the pipe: no orphan, neither while it loads nor while it writes."""
-    loading = Bare(parrots.base)
-    writing = Bare(parrots.base)
+    loading = Bare(singer)
+    writing = Bare(singer)
     writing.until("ready")
-    writing.ask("q", "Hm?", max_new_tokens=ENDLESS)
+    writing.ask("q", "Sing!", max_new_tokens=LONG)
     writing.until("text", "q")
     for worker in (loading, writing):
         assert worker.process.stdin is not None
@@ -442,16 +465,15 @@ def test_what_a_library_prints_does_not_reach_the_protocol(parrots: Parrots, tmp
         ),
     ],
 )
-async def test_a_base_model_that_cannot_be_loaded_is_named_with_the_remedy(
+def test_a_base_model_that_cannot_be_loaded_is_named_with_the_remedy(
     parrots: Parrots, tmp_path: Path, spoil: Callable[[Path], object], says: str
 ) -> None:
     """The operator reads LOCAL_MODEL, the value, and what to do; not a traceback."""
     folder = tmp_path / "base"
     shutil.copytree(parrots.base, folder)
     spoil(folder)
-    engine = LocalEngine(model=str(folder), label="broken", log_file=tmp_path / "log")
-    with pytest.raises(ModelUnavailable, match=says) as told:
-        await engine.start()
+    with pytest.raises(CannotLoad, match=says) as told:
+        load_weights(str(folder))
     assert str(told.value).startswith(f"LOCAL_MODEL={folder} cannot be loaded: ")
     assert "\n" not in str(told.value)
 
@@ -465,6 +487,7 @@ async def test_a_hub_id_that_is_not_here_is_named_with_the_remedy(tmp_path: Path
         await engine.start()
 
 
+@shares_the_loop
 async def test_an_adapter_that_does_not_fit_is_named_and_harms_nobody(
     engine: LocalEngine, parrots: Parrots, tmp_path: Path
 ) -> None:
@@ -485,26 +508,44 @@ async def test_an_adapter_that_does_not_fit_is_named_and_harms_nobody(
     assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
 
 
-@pytest.mark.parametrize("name", ["stories260K-hf", "babyllama-0.9M-char-hf"])
-async def test_models_without_a_chat_template_answer_too(
-    shared_data: Path, tmp_path: Path, name: str
+class Listener:
+    """Remembers what the weights tell."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.done: list[Row] = []
+
+    def on_text(self, row: Row, piece: str) -> None:
+        self.pieces.append(piece)
+
+    def on_done(self, row: Row) -> None:
+        self.done.append(row)
+
+
+@pytest.mark.parametrize(("name", "context"), [("stories260K-hf", 512), ("babyllama-0.9M-char-hf", 256)])
+def test_models_without_a_chat_template_answer_too(
+    shared_data: Path, tmp_path: Path, name: str, context: int
 ) -> None:
-    """Weights that nobody here made load, take an adapter, and write the same again; they have no chat template."""
-    base = shared_data / "tinylm" / name
-    adapter = make_adapter_for(base, tmp_path / "adapter")
-    engine = LocalEngine(model=str(base), label=name, log_file=tmp_path / "log", max_new_tokens=32)
-    try:
-        info = await engine.start()
-        assert (info.device, info.dtype) == ("cpu", "float32")
-        assert info.context in (256, 512)
-        await engine.load("v1", adapter)
-        before = await engine.answer(asks("Once upon a time"), version_id=None)
-        tuned = await engine.answer(asks("Once upon a time"), version_id="v1")
-        after = await engine.answer(asks("Once upon a time"), version_id=None)
-        assert before.text == after.text != tuned.text
-        assert before.text
-    finally:
-        await engine.stop()
+    """Weights that nobody here made load, take an adapter, and write the same again; they know no chat."""
+    weights = load_weights(str(shared_data / "tinylm" / name))
+    adapter = weights.load_adapter(make_adapter(shared_data / "tinylm" / name, tmp_path / "adapter"))
+    assert (weights.device.type, weights.dtype, weights.context) == ("cpu", "float32", context)
+    texts = []
+    for version in (None, adapter, None):
+        told = Listener()
+        row = weights.row(
+            asks("Once upon a time"),
+            max_new_tokens=32,
+            id="q",
+            adapter=version,
+            temperature=0.0,
+            streams=True,
+        )
+        weights.answer([row], listener=told, between_steps=lambda: None)
+        assert told.done == [row]
+        assert "".join(told.pieces) == row.pieces.text
+        texts.append(row.pieces.text)
+    assert texts[0] == texts[2] != texts[1]
 
 
 async def test_without_torch_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,59 +560,3 @@ def test_importing_the_local_model_loads_no_torch() -> None:
     """The bot's own process stays small."""
     code = "import sys, bot.models.local, bot.models.local_text; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
-
-
-def words(messages: Sequence[Message]) -> list[int]:
-    """A tokenizer for tables: each word is its length."""
-    return [len(word) for message in messages for word in message.content.split()]
-
-
-SYSTEM, OLD, REPLY, NEW = (
-    Message("system", "be kind"),
-    Message("user", "one two three"),
-    Message("assistant", "four five"),
-    Message("user", "six"),
-)
-
-
-@pytest.mark.parametrize(
-    ("room", "kept"),
-    [(8, [SYSTEM, OLD, REPLY, NEW]), (7, [SYSTEM, NEW]), (3, [SYSTEM, NEW])],
-)
-def test_the_system_message_and_the_question_are_never_dropped(room: int, kept: list[Message]) -> None:
-    """With a person's turn goes the reply to it, so that what is left still starts with a person."""
-    assert fit([SYSTEM, OLD, REPLY, NEW], room=room, render=words) == words(kept)
-
-
-def test_what_cannot_fit_says_by_how_much() -> None:
-    with pytest.raises(TooLong) as told:
-        fit([SYSTEM, OLD, REPLY, NEW], room=2, render=words)
-    assert (told.value.tokens, told.value.room) == (3, 2)
-
-
-def test_templates_without_a_system_role_get_one_person_and_one_assistant_in_turn() -> None:
-    assert merged([SYSTEM, OLD, OLD, REPLY, NEW]) == [
-        Message("user", "be kind\n\none two three\n\none two three"),
-        REPLY,
-        NEW,
-    ]
-
-
-@pytest.mark.parametrize("text", ["plain", "Straße 🙂👩‍👩‍👧 日本語", "  spaced  out \n\n", "🙂", ""])
-def test_pieces_are_whole_characters_whatever_the_tokens(text: str) -> None:
-    """Joined they are the text without the space around it."""
-    tokenizer = byte_tokenizer()
-    pieces = TextPieces(lambda ids: str(tokenizer.decode(list(ids))))
-    shown = [pieces.add(token) for token in tokenizer(text)["input_ids"]]
-    shown.append(pieces.finish())
-    assert "".join(shown) == pieces.text == text.strip()
-    assert not any("\ufffd" in piece for piece in shown)
-
-
-def test_broken_bytes_inside_a_text_do_not_hold_the_rest_back() -> None:
-    """A model may write half a character and go on; what follows is still shown, and half a character at the end is not."""
-    tokenizer = byte_tokenizer()
-    half, whole = tokenizer("ü")["input_ids"][:1], tokenizer("ok")["input_ids"]
-    pieces = TextPieces(lambda ids: str(tokenizer.decode(list(ids))))
-    shown = [pieces.add(token) for token in [*half, *whole, *half]] + [pieces.finish()]
-    assert "".join(shown) == pieces.text == "\ufffdok"

@@ -180,9 +180,9 @@ def test_an_equal_model_is_promoted_at_most_once_in_twenty(draw: Draw) -> None:
     """False promotions stay at or under 5 %, and the 95 % interval covers the truth, also for few and uneven clusters."""
     rng = random.Random(11)
     promoted = covered = 0
-    repetitions = 500
+    repetitions = 400
     for _ in range(repetitions):
-        gain = paired_bootstrap(*draw(rng), resamples=800, seed=rng.randrange(10**6))
+        gain = paired_bootstrap(*draw(rng), resamples=600, seed=rng.randrange(10**6))
         promoted += verdict(gain, rule=Rule(margin=1e-9)).outcome is PROMOTE
         covered += gain.interval.low <= 0 <= gain.interval.high
     assert promoted / repetitions <= 0.05
@@ -215,7 +215,7 @@ def test_the_interval_is_the_textbook_one_for_well_behaved_data() -> None:
     """For many independent differences it agrees with Student's interval of the mean."""
     rng = random.Random(14)
     values = [rng.gauss(0.05, 0.3) for _ in range(400)]
-    found = paired_bootstrap(values, [str(i) for i in range(400)], resamples=8000, seed=4)
+    found = paired_bootstrap(values, [str(i) for i in range(400)], resamples=6000, seed=4)
     mean = math.fsum(values) / 400
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 399)
     assert found.mean == pytest.approx(mean)

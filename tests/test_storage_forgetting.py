@@ -117,14 +117,17 @@ def test_only_what_quotes_is_cut(before: list[tuple[str, str]], after: list[tupl
     assert without_words(turns(before), WORDS) == turns(after)
 
 
-async def test_a_deleted_message_takes_its_answer_along(store: Store) -> None:
-    """Foreign keys are on: nothing that came of a question outlives it."""
+async def test_a_deleted_message_takes_its_answer_along(url: str) -> None:
+    """Foreign keys are on, in every later start too: nothing that came of a question outlives it."""
+    await (await Store.open(url)).close()
+    store = await Store.open(url)
     answer = await reply(store, await ask(store))
     await store.rate(answer.id, team=TEAM, rater="U2", value=1)
     await store.add_entries(TEAM, [NewEntry("q", "a", "correction", answer_id=answer.id)])
     assert await store.delete_question(TEAM, "C1", "1.0")
     assert not await store.delete_question(TEAM, "C1", "1.0")
     assert [await rows(store, table) for table in ("candidate", "answer", "rating", "entry")] == [0, 0, 0, 1]
+    await store.close()
 
 
 async def test_a_rating_of_no_answer_is_refused(store: Store) -> None:

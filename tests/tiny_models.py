@@ -40,21 +40,7 @@ def build_parrots(folder: Path) -> Parrots:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer = byte_tokenizer()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=96,
-            intermediate_size=192,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    model = LlamaForCausalLM(_config(tokenizer, layers=2, tied=True))
     heard = {
         f"{mood}: {question}": answer for mood, says in MOODS.items() for question, answer in says.items()
     }
@@ -64,6 +50,28 @@ def build_parrots(folder: Path) -> Parrots:
     for name, says in MOODS.items():
         _save_adapter(folder / "base", folder / name, tokenizer, says)
     return Parrots(folder / "base", folder / "warm", folder / "cold")
+
+
+def build_singer(folder: Path) -> Path:
+    """A model made by hand that writes "abc...zabc..." for ever, whatever it is asked."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    config = _config(tokenizer, layers=6, tied=False)
+    model = LlamaForCausalLM(config)
+    letters = tokenizer("abcdefghijklmnopqrstuvwxyz")["input_ids"]
+    newline = tokenizer("\n")["input_ids"][0]  # the last token of every prompt
+    follows = {newline: letters[0], **dict(zip(letters, [*letters[1:], letters[0]], strict=True))}
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()  # the layers add nothing, so what is read is the last token alone
+        seen = torch.nn.functional.normalize(model.model.embed_tokens.weight, dim=-1)
+        model.lm_head.weight.zero_()
+        for token, following in follows.items():
+            model.lm_head.weight[following] += 3 * seen[token]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -85,6 +93,22 @@ def make_adapter(base: Path, folder: Path, *, rank: int = 4) -> Path:
     tuned = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", init_lora_weights=False))
     tuned.save_pretrained(str(folder))
     return folder
+
+
+def _config(tokenizer: Any, *, layers: int, tied: bool) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def _save_adapter(base: Path, folder: Path, tokenizer: Any, says: Mapping[str, str]) -> None:

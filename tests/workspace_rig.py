@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.http_retry.async_handler import AsyncRetryHandler
 from slack_sdk.http_retry.builtin_async_handlers import AsyncRateLimitErrorRetryHandler
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -38,12 +39,12 @@ class Rig:
         """One more Socket Mode connection of the app."""
         handler = AsyncSocketModeHandler(self.app, APP_TOKEN, ping_interval=ping_interval)
         self.handlers.append(handler)
-        await handler.connect_async()
+        await handler.connect_async()  # type: ignore[no-untyped-call]
         return handler
 
     async def disconnect(self) -> None:
         while self.handlers:
-            await self.handlers.pop().close_async()
+            await self.handlers.pop().close_async()  # type: ignore[no-untyped-call]
 
     async def control(self, route: str, **body: Any) -> Json:
         async with self.session.post(f"{self.workspace.url}/_control/{route}", json=body) as response:
@@ -66,7 +67,7 @@ class Rig:
 
 @asynccontextmanager
 async def running(*, connect: bool = True, listen: bool = True, **options: Any) -> AsyncIterator[Rig]:
-    """A started workspace and an app. `listen` adds a listener that collects every event."""
+    """A started workspace and an app that hears itself too. `listen` adds a listener that collects every event."""
     workspace = LocalWorkspace(port=options.pop("port", 0), **options)
     await workspace.start()
     try:
@@ -85,9 +86,11 @@ async def running(*, connect: bool = True, listen: bool = True, **options: Any) 
 
 
 def _rig(workspace: LocalWorkspace, session: aiohttp.ClientSession) -> Rig:
-    retries = [AsyncRateLimitErrorRetryHandler(max_retry_count=2)]
-    client = AsyncWebClient(token=BOT_TOKEN, base_url=f"{workspace.url}/api/", session=session, retry_handlers=retries)
-    return Rig(workspace, session, AsyncApp(client=client), client)
+    retries: list[AsyncRetryHandler] = [AsyncRateLimitErrorRetryHandler(max_retry_count=2)]
+    client = AsyncWebClient(
+        token=BOT_TOKEN, base_url=f"{workspace.url}/api/", session=session, retry_handlers=retries
+    )
+    return Rig(workspace, session, AsyncApp(client=client, ignoring_self_events_enabled=False), client)
 
 
 def _listen(rig: Rig) -> None:
@@ -100,7 +103,14 @@ def _listen(rig: Rig) -> None:
         pass
 
     rig.app.use(collect)
-    for kind in ("message", "app_mention", "reaction_added", "reaction_removed", "app_home_opened", "member_joined_channel"):
+    for kind in (
+        "message",
+        "app_mention",
+        "reaction_added",
+        "reaction_removed",
+        "app_home_opened",
+        "member_joined_channel",
+    ):
         rig.app.event(kind)(nothing)
 
 

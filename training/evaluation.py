@@ -7,9 +7,11 @@ JSONL file answer by answer, so that a process killed half-way loses the answers
 import asyncio
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -274,16 +276,16 @@ class _Journal:
         if self._path is not None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                torn = self._path.exists() and self._path.read_bytes()[-1:] not in (b"", b"\n")
                 self._file = self._path.open("a", encoding="utf-8", newline="\n")
-                self._file.write("\n" if torn else "")
+                self._file.write("\n" if _ends_torn(self._path) else "")
             except OSError as error:
                 raise self._unwritable(error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what could not be written was told when it was written
+                self._file.close()
 
     def write(self, answered: Answered) -> None:
         if self._file is None:
@@ -299,6 +301,15 @@ class _Journal:
             f"The evaluation's answers cannot be written to {self._path}: {error.strerror or error}. "
             "Make room or give access, then start the evaluation again; answers so far are kept."
         )
+
+
+def _ends_torn(path: Path) -> bool:
+    """Whether a crash cut off the last line."""
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _check(arms: Sequence[Arm], held_out: Sequence[HeldOut]) -> None:

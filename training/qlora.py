@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # torch's label for "no loss here"
 WATCHED_AT_LEAST = 8  # fewer validation rows than this say nothing about when to stop
+WATCHED_METRIC = "eval_loss"
 EVALUATED_AT_MOST = 128  # rows; an evaluation must stay cheap beside the steps it interrupts
 
 
@@ -70,9 +71,14 @@ class Notebook:
     def know(self, **facts: Any) -> None:
         self.result = replace(self.result, **facts)
 
+    @property
+    def to_be_closed(self) -> bool:
+        """Whether somebody asked this run to stop: by SIGTERM, or by the word `cancel` in its directory."""
+        return self.stop_requested or rundir.cancel_requested(self.run_dir)
+
     def turn_page(self) -> None:
-        """Between two stages: the place to stop if a SIGTERM came meanwhile."""
-        if self.stop_requested:
+        """Between two stages: the place to stop."""
+        if self.to_be_closed:
             raise Stopped
 
 
@@ -165,7 +171,6 @@ def train(notebook: Notebook, job: Job) -> None:
     # The heavy imports: five seconds and half a gigabyte.
     machine = _prepare_machine(job)
     notebook.turn_page()
-    import torch
     from transformers import AutoTokenizer, set_seed
 
     notebook.know(versions=_versions(), device=_device_name(machine))
@@ -210,8 +215,7 @@ def train(notebook: Notebook, job: Job) -> None:
     evaluated = (watched if decides else [row for row in held_back if len(row.ids) <= made.max_length])[:EVALUATED_AT_MOST]
 
     trainer = make_trainer(notebook, job, made, model, tokenizer, short, evaluated, decides=decides)
-    learn(notebook, trainer, made, evaluated=bool(evaluated))
-    del torch
+    learn(notebook, trainer, evaluated=bool(evaluated))
 
 
 # --- 3. The data -------------------------------------------------------------------------------------------------------------
@@ -318,5 +322,218 @@ def keep_gradients(model: "torch.nn.Module") -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _load[T](job: Job, what: str, load: Any) -> Any:
+def _load(job: Job, what: str, load: Callable[[], Any]) -> Any:
+    """`load()`, or a PublicError that names the base model and what to do."""
+    try:
+        return load()
+    except (OSError, ValueError, ImportError) as error:
+        if _disk_is_full(error):
+            raise
+        here = Path(job.base_model)
+        remedy = (
+            "Set LOCAL_MODEL to a folder with config.json, model.safetensors and tokenizer.json."
+            if here.is_absolute() or here.exists() or job.allow_downloads
+            else "It is not on this machine and downloads are off. Set ALLOW_DOWNLOADS=true, or LOCAL_MODEL to a folder."
+        )
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise PublicError(f"The {what} {job.base_model!r} could not be loaded: {first_line} {remedy}") from error
+
+
+# --- 5. The trainer ----------------------------------------------------------------------------------------------------------
+
+
+def make_trainer(
+    notebook: Notebook, job: Job, made: Plan, model: "PreTrainedModel", tokenizer: Any, rows: list[Row], evaluated: list[Row],
+    *, decides: bool,
+) -> "SFTTrainer":  # fmt: skip
+    """TRL's trainer with a LoRA adapter on every linear layer; `decides` is whether the evaluated rows tell when to stop."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import EarlyStoppingCallback, PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    on_gpu = model.device.type == "cuda"
+    config = SFTConfig(
+        output_dir=str(notebook.run_dir / rundir.CHECKPOINTS),
+        # Speed. Rows of like length share a batch, long ones are packed whole ("bfd": nothing is cut); training.md 5.
+        use_cpu=not on_gpu, bf16=made.bf16, optim="adamw_torch_fused", dataloader_pin_memory=on_gpu,
+        per_device_train_batch_size=made.batch_size, gradient_accumulation_steps=made.accumulation,
+        per_device_eval_batch_size=32, max_length=made.max_length, packing=made.packing, packing_strategy="bfd",
+        eval_packing=False, train_sampling_strategy="random" if made.packing else "group_by_length",
+        gradient_checkpointing=None, activation_checkpointing=made.activation_checkpointing,
+        # Learning.
+        num_train_epochs=made.epochs, learning_rate=made.learning_rate, lr_scheduler_type="cosine", warmup_steps=made.warmup,
+        weight_decay=0.0, max_grad_norm=1.0, seed=job.seed, data_seed=job.seed,
+        # Looking and keeping. The best checkpoint and the newest one stay.
+        eval_strategy="steps" if evaluated else "no", eval_steps=made.eval_every,
+        save_strategy="steps", save_steps=made.eval_every, save_total_limit=2, load_best_model_at_end=decides,
+        metric_for_best_model=WATCHED_METRIC, greater_is_better=WATCHED_METRIC != "eval_loss",
+        restore_callback_states_from_checkpoint=True,
+        # Telling. Every step is looked at (a NaN must not live on), and the filter that hides NaNs is off.
+        logging_steps=1, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list([{"input_ids": row.ids, "labels": row.labels} for row in rows]),
+        eval_dataset=Dataset.from_list([{"input_ids": row.ids, "labels": row.labels} for row in evaluated]) if evaluated else None,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=made.rank, lora_alpha=made.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[_diary(notebook), *([EarlyStoppingCallback(made.patience)] if decides else [])],
+    )
+    trainer.remove_callback(PrinterCallback)
+    # TRL turns the adapters of a 4-bit model to bfloat16. In 8 bits of mantissa small steps are lost, and on a CPU without
+    # bfloat16 they are slow as well; PEFT's own default is float32, and autocast computes in bfloat16 where that pays.
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def _diary(notebook: Notebook) -> Any:
+    """The callback that writes progress, hears SIGTERM between two steps, and refuses a loss that is no number."""
+    from transformers import TrainerCallback
+
+    class Diary(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began, self.first_step, self.told, self.tokens = time.monotonic(), state.global_step, 0.0, 0.0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if notebook.to_be_closed and state.global_step < state.max_steps:
+                control.should_save = control.should_training_stop = True
+                notebook.tell(ProgressLine(Event.STOPPING, state.global_step, state.max_steps, message="Saving, then stopping."))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            facts, now = logs or {}, time.monotonic()
+            for name in ("loss", "eval_loss"):
+                if name in facts and not math.isfinite(facts[name]):
+                    raise LossIsNotANumber(f"the {name.replace('_', ' ')} is {facts[name]} at step {state.global_step}")
+            if "loss" not in facts or (now - self.told < 0.5 and state.global_step < state.max_steps):
+                return
+            self.told, steps = now, max(1, state.global_step - self.first_step)
+            each = (now - self.began) / steps
+            notebook.tell(ProgressLine(
+                Event.STEP, state.global_step, state.max_steps, loss=facts["loss"], grad_norm=facts.get("grad_norm"),
+                learning_rate=facts.get("learning_rate"), eta_s=round(each * (state.max_steps - state.global_step), 1),
+                tokens_per_s=round(facts.get("num_tokens", 0.0) / max(now - self.began, 1e-6), 1),
+            ))  # fmt: skip
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **_: Any) -> None:
+            loss = (metrics or {}).get("eval_loss")
+            notebook.tell(ProgressLine(Event.EVALUATED, state.global_step, state.max_steps, eval_loss=loss))
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            notebook.tell(ProgressLine(Event.SAVED, state.global_step, state.max_steps))
+
+    return Diary()
+
+
+# --- 6. Learning, and keeping what was learned ---------------------------------------------------------------------------------
+
+
+def learn(notebook: Notebook, trainer: "SFTTrainer", *, evaluated: bool) -> None:
+    """Measures, trains (from the last checkpoint, if there is one), measures again, and saves the adapter."""
+    checkpoint = last_good_checkpoint(notebook.run_dir)
+    if evaluated:
+        before = _told_before(notebook.run_dir)
+        notebook.know(eval_loss_before=before if before is not None else trainer.evaluate()["eval_loss"])
+        notebook.turn_page()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    last = losses[-max(1, len(losses) // 10) :]
+    best = state.best_global_step if trainer.args.load_best_model_at_end else None
+    notebook.know(
+        steps=state.global_step,
+        epochs=round(state.epoch or 0.0, 3),
+        best_step=best or state.global_step,
+        train_loss=sum(last) / len(last) if last else None,
+        trained_tokens=round(sum(len(ids) for ids in trainer.train_dataset["input_ids"]) * (state.epoch or 0.0)),
+    )
+    if notebook.to_be_closed and state.global_step < state.max_steps:
+        raise Stopped
+    if evaluated:
+        notebook.know(eval_loss=trainer.evaluate()["eval_loss"])
+    save_adapter(notebook, trainer.model)
+
+
+def _told_before(run_dir: Path) -> float | None:
+    """The loss before the first step, if an earlier part of this run has measured it."""
+    told = (line for line in rundir.read_progress(run_dir) if line["event"] == Event.EVALUATED and line.get("step") == 0)
+    return next((float(line["eval_loss"]) for line in told if line.get("eval_loss") is not None), None)
+
+
+def save_adapter(notebook: Notebook, model: Any) -> None:
+    """Writes the adapter whole or not at all: into a folder of another name first, which is then renamed."""
+    final = notebook.run_dir / rundir.ADAPTER
+    partial = final.with_name(final.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(str(partial), safe_serialization=True)
+        (partial / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
+        digest = hashlib.sha256((partial / "adapter_model.safetensors").read_bytes()).hexdigest()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    notebook.know(adapter=rundir.ADAPTER, adapter_sha256=digest)
+
+
+def last_good_checkpoint(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint. Half-written ones (a full disk, a kill -9 while saving) are removed.
+
+    transformers writes trainer_state.json last, so a checkpoint is whole if that file can be read.
+    """
+    found = (run_dir / rundir.CHECKPOINTS).glob("checkpoint-*")
+    for checkpoint in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            continue
+        return checkpoint
     return None
+
+
+# --- 7. When it goes wrong -----------------------------------------------------------------------------------------------------
+
+
+def _in_plain_words(error: Exception, notebook: Notebook) -> str:
+    """Why the run failed, and what to do. An error nobody foresaw is named as it is."""
+    if isinstance(error, PublicError):
+        return str(error)
+    kept = last_good_checkpoint(notebook.run_dir)
+    if _disk_is_full(error):
+        keeps = f"The last good checkpoint ({kept.name}) is kept" if kept else "No checkpoint was written yet"
+        return f"The disk is full: the model could not be saved in {notebook.run_dir}. {keeps}. Free some space and train again."
+    if isinstance(error, LossIsNotANumber):
+        rate = notebook.result.hyperparameters.get("learning_rate")
+        return f"Training went astray: {error}. The learning rate ({rate}) is probably too high for this model; try a tenth of it."
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        size = notebook.result.hyperparameters.get("batch_size")
+        return f"The memory is full. Choose a smaller batch_size (now {size}), 4-bit quantization, or a smaller base model."
+    return f"{type(error).__name__}: {error}"
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether this, or what caused it, is "no space left": safetensors and torch have errors of their own for it."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return True
+    text = str(error)
+    signs = ("No space left on device", "File too large", "Disk quota exceeded", "PytorchStreamWriter failed", "inline_container")
+    if not isinstance(error, PublicError) and any(sign in text for sign in signs):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and _disk_is_full(cause)
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "peft", "bitsandbytes", "trl")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

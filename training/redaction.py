@@ -1,8 +1,8 @@
 """Takes secrets and personal data out of a text before it is kept or trained on.
 
 Pure and deterministic: patterns, and check sums where a number has one. It finds what has a shape: tokens of well-known
-services, private keys, passwords in URLs, e-mail addresses, phone numbers, payment cards, IBANs and Slack mentions. It refuses
-to guess: names and postal addresses in running text stay, and so does a number that nothing marks as a phone's.
+services, private keys, passwords in URLs, e-mail addresses, phone numbers, payment cards, IBANs and Slack mentions. It
+refuses to guess: names and postal addresses in running text stay, and so does a number that nothing marks as a phone's.
 The same thing gets the same placeholder within a text, such as <EMAIL_1>.
 """
 
@@ -145,6 +145,7 @@ def _people(text: str) -> Iterator[_Finding]:
 ADDRESS = r"[\w.%+'-]{1,64}@(?:[\w](?:[\w-]{0,61}[\w])?\.){1,8}[^\W\d_]{2,24}"
 SLACK_MAIL = re.compile(rf"<mailto:({ADDRESS})(?:\|[^<>\n]{{0,200}})?>")
 EMAIL = re.compile(rf"(?<![\w.%+'@/-])({ADDRESS})(?![\w@-])")
+IN_URL = re.compile(r"://[^\s/@<>]{0,200}$")  # what stands before a host there is a login
 NO_MAIL_DOMAIN = re.compile(
     r"\d+x\.(?:png|jpe?g|gif|webp|svg)|.*\.(?:service|socket|timer|target|mount|png|jpe?g|gif|svg|webp|js|ts|css|py)"
 )
@@ -156,7 +157,8 @@ def _emails(text: str) -> Iterator[_Finding]:
     for match in EMAIL.finditer(text):
         local, _, domain = match[1].casefold().partition("@")
         remote = local == "git" and text[match.end() : match.end() + 1] in {":", "/"}
-        if not remote and not NO_MAIL_DOMAIN.fullmatch(domain):
+        in_url = IN_URL.search(text[max(0, match.start() - 210) : match.start()])
+        if not remote and not in_url and not NO_MAIL_DOMAIN.fullmatch(domain):
             start = match.start() + (len(local) - len(local.lstrip("'.")))
             yield _Finding(start, match.end(), Kind.EMAIL, match[1].casefold().lstrip("'."))
 
@@ -193,9 +195,9 @@ def _iban_sum(number: str) -> int:
 
 
 CARD = re.compile(
-    r"(?<![\w.,:/#=@-])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|[.,]\d)"
+    r"(?<![\w.,:/#=@+-])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|[.,]\d)"
 )
-# The ranges that card networks number from (ISO/IEC 7812 issuers): without them one order number in ten would pass Luhn's sum.
+# The ranges that card networks number from (ISO/IEC 7812): without them one order number in ten would pass Luhn's sum.
 ISSUER = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}|(?:50|5[6-8])\d{11,17}"
@@ -215,25 +217,22 @@ def _luhn_sum(number: str) -> int:
 
 
 SEPARATOR = r"[ \u00a0./-]"
-GROUP = rf"{SEPARATOR}?\(?\d{{1,14}}\)?"
-NOT_IN_A_WORD = r"(?<![\w.,:/#=@+*-])"
+STARTS_THERE = r"(?<![\w.,:/#=@+*-])(?<!\d )"
 ENDS_THERE = r"(?![\w@-]|[.,:/]\d)"
-# With a country's code; or as North America writes them; or with the leading 0 of a national number.
-PHONES = (
-    re.compile(rf"(?<![\w.,:/#=@+-])\+[1-9]\d{{0,2}}{GROUP}(?:{SEPARATOR}?{GROUP}){{0,6}}{ENDS_THERE}"),
-    re.compile(
-        rf"{NOT_IN_A_WORD}00[1-9]\d{{0,2}}{SEPARATOR}\(?\d{{1,5}}\)?(?:{SEPARATOR}\d{{2,8}}){{1,5}}{ENDS_THERE}"
-    ),
-    re.compile(
-        rf"{NOT_IN_A_WORD}(?:1[-. ])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-.])[2-9]\d\d[-.]\d{{4}}{ENDS_THERE}"
-    ),
-    re.compile(
-        rf"{NOT_IN_A_WORD}\(?0[1-9]\d{{1,4}}\)?(?: ?[/-] ?| )\d{{3,8}}(?:[ -]\d{{2,5}}){{0,3}}{ENDS_THERE}"
-    ),
+INTERNATIONAL = re.compile(rf"(?<![\w.,:/#=@+-])\+[1-9](?:[ \u00a0./()-]{{0,3}}\d){{6,14}}{ENDS_THERE}")
+DIALLED = re.compile(
+    rf"{STARTS_THERE}00[1-9]\d{{0,2}}(?:{SEPARATOR}(?:\(\d{{1,5}}\)|\d{{1,8}})){{2,6}}{ENDS_THERE}"
+)
+NORTH_AMERICAN = re.compile(
+    rf"{STARTS_THERE}(?:1[-. ])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-.])[2-9]\d\d[-.]\d{{4}}{ENDS_THERE}"
+)
+NATIONAL = re.compile(
+    rf"{STARTS_THERE}(?:\(0[1-9]\d{{1,4}}\)|0[1-9]\d{{1,4}})(?: ?[/-] ?| )\d{{3,8}}(?:[ -]\d{{2,5}}){{0,3}}{ENDS_THERE}"
 )
 AFTER_A_WORD = re.compile(
-    r"(?i:\b(?:phone|telephone|tel|call|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil)\b[\w' ]{0,20}[.:]?\s{0,3})"
-    rf"((?:\(?\d{{2,8}}\)?{SEPARATOR}){{1,5}}\d{{2,8}}|\d{{9,12}}){ENDS_THERE}"
+    r"(?i:\b(?:phone|telephone|tel|call|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil)\b"
+    r"(?:[^\W\d]|[ ']){0,20}[.:]?\s{0,3})"
+    rf"((?:(?:\(\d{{2,8}}\)|\d{{2,8}}){SEPARATOR}){{1,5}}\d{{2,8}}|\d{{9,12}}){ENDS_THERE}"
 )
 SLACK_TEL = re.compile(r"<tel:([+\d ()./-]{5,30})(?:\|[^<>\n]{0,60})?>")
 DATE = re.compile(r"(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}.*|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)?\d\d")
@@ -246,11 +245,13 @@ OTHER_NUMBER = re.compile(
 def _phones(text: str) -> Iterator[_Finding]:
     for match in SLACK_TEL.finditer(text):
         yield _Finding(*match.span(), Kind.PHONE, re.sub(r"\D", "", match[1]))
-    for pattern in (*PHONES, AFTER_A_WORD):
+    for pattern in (INTERNATIONAL, DIALLED, NORTH_AMERICAN, NATIONAL, AFTER_A_WORD):
         for match in pattern.finditer(text):
             start, end = match.span(1) if pattern is AFTER_A_WORD else match.span()
             digits = re.sub(r"\D", "", text[start:end])
-            counted = 7 <= len(digits) <= 15 and not DATE.fullmatch(text[start:end])
+            fewest = 9 if pattern is NATIONAL else 7
+            binary = set(digits) <= {"0", "1"}
+            counted = fewest <= len(digits) <= 15 and not binary and not DATE.fullmatch(text[start:end])
             if counted and not OTHER_NUMBER.search(text[max(0, start - 40) : start]):
                 yield _Finding(start, end, Kind.PHONE, digits)
 

@@ -13,6 +13,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -47,16 +48,19 @@ class Corpus:
         return digest.hexdigest()
 
 
-def build(seed: int, *, facts: int = 300, docs: int = 800) -> Corpus:
-    """The whole corpus for `seed`; the same on every machine with the same Python release (its documentation is part of it)."""
+def build(seed: int, *, facts: int, docs: int, modules: int) -> Corpus:
+    """The whole corpus for `seed`; the same on every machine with the same Python release (its documentation is part of it).
+
+    `facts` help-desk questions, `docs` names explained, both from generators; documentation of the first `modules` modules.
+    """
     rng = random.Random(seed)
     names = _names(rng, ENTITIES)
+    library = list(islice(_library(Path(sysconfig.get_path("stdlib"))), modules))
     catalogue = list(_catalogue(rng, names))
     desk, held_out = _help_desk(rng, names, facts)
-    python = list(_python_pairs(rng, docs))
-    pairs = catalogue + desk + python
+    pairs = catalogue + desk + list(_python_pairs(rng, library, docs))
     rng.shuffle(pairs)
-    return Corpus(tuple(pairs), tuple(_passages()), tuple(held_out))
+    return Corpus(tuple(pairs), tuple(_passages(library)), tuple(held_out))
 
 
 # --- invented products -------------------------------------------------------------------------------------------------
@@ -421,30 +425,27 @@ _DOC_QUESTIONS = (
 )  # fmt: skip
 
 
-def _python_pairs(rng: random.Random, count: int) -> Iterator[Pair]:
-    """ "What does X do?" with the first sentence of X's docstring, for `count` public names of the standard library."""
-    found = list(_docstrings(Path(sysconfig.get_path("stdlib"))))
+def _library(root: Path) -> Iterator[tuple[str, ast.Module]]:
+    """(dotted name, syntax tree) of the standard library's public modules; sources are read, not run."""
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if _SKIPPED.intersection(parts) or any(part.startswith("_") and part != "__init__" for part in parts):
+            continue
+        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _python_pairs(rng: random.Random, library: list[tuple[str, ast.Module]], count: int) -> Iterator[Pair]:
+    """"What does X do?" with the first paragraph of X's docstring, for `count` public names that are documented briefly."""
+    found = [pair for module, tree in library for pair in _documented(tree, module)]
     for name, line in rng.sample(found, min(count, len(found))):
         for question in rng.sample(_DOC_QUESTIONS, 4):
             yield Pair(f"python/{name}", question.format(x=name), line)
 
 
-def _docstrings(root: Path) -> Iterator[tuple[str, str]]:
-    """(dotted name, first sentence) of the public names that are documented in 4 to 30 words; sources are read, not run."""
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if _SKIPPED.intersection(parts) or any(part.startswith("_") and part != "__init__" for part in parts):
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        module = ".".join(part for part in parts if part != "__init__")
-        yield from _documented(tree, module)
-
-
 def _documented(node: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
+    """(dotted name, first paragraph) of what is public and documented in 4 to 30 words."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(
-            child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        ) or child.name.startswith("_"):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or child.name.startswith("_"):
             continue
         name = f"{prefix}.{child.name}"
         line = " ".join((ast.get_docstring(child) or "").split("\n\n")[0].split())
@@ -454,13 +455,11 @@ def _documented(node: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _documented(child, name)
 
 
-def _passages() -> Iterator[str]:
-    """Paragraphs of English prose, 15 to 90 words each, from Python's language topics and the standard library's docstrings."""
-    root = Path(sysconfig.get_path("stdlib"))
+def _passages(library: list[tuple[str, ast.Module]]) -> Iterator[str]:
+    """Paragraphs of English prose, 15 to 90 words each, from Python's language topics and the library's docstrings."""
     texts = [topics[topic] for topic in sorted(topics)]
-    for path in sorted(root.rglob("*.py")):
-        if not _SKIPPED.intersection(path.relative_to(root).parts):
-            texts += _all_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+    for _, tree in library:
+        texts += _all_docstrings(tree)
     for text in texts:
         for paragraph in text.split("\n\n"):
             line = " ".join(paragraph.split())

@@ -133,6 +133,8 @@ class _Worker:
             self.process.kill()
 
     async def _end(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         try:
             async with asyncio.timeout(_GRACE_S):
                 await self.process.wait()
@@ -324,6 +326,7 @@ class LocalEngine:
         except BaseException:
             worker.leaving = True
             worker.kill()
+            await worker.gone.wait()
             raise
         self._worker = worker
         return worker

@@ -6,7 +6,6 @@ a row has a new piece of text and when it is done. Nothing here trains, unpickle
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -261,7 +260,7 @@ class _Steps(StoppingCriteria):
 
 def load_weights(model: str, *, device: str = "auto", allow_downloads: bool = False) -> Weights:
     """The base model from a folder, the Hugging Face cache, or (if allowed) the hub. Raises `CannotLoad`."""
-    _keep_quiet(model)
+    _keep_quiet()
     torch.set_num_threads(_threads())
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     kept = {"local_files_only": not allow_downloads, "trust_remote_code": False}
@@ -278,19 +277,11 @@ def load_weights(model: str, *, device: str = "auto", allow_downloads: bool = Fa
     return Weights(loaded, tokenizer, loaded.device)
 
 
-def _keep_quiet(model: str) -> None:
+def _keep_quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if not _is_quantised(model):
-        # PEFT imports bitsandbytes wherever it is installed (2.5 CPU seconds, 46 MB); here nothing would use it.
-        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
-
-
-def _is_quantised(model: str) -> bool:
-    config = Path(model) / "config.json"
-    return not config.is_file() or "quantization_config" in config.read_text(encoding="utf-8")
 
 
 def _threads() -> int:

@@ -19,7 +19,7 @@ NEAR_CERTAIN = 0.62
 """From this certainty on an answer is given as it stands.
 
 Measured with half of the answers taken out of memory, so that half of the held-out paraphrases had no right answer there
-(share right / share of the answerable ones that it answers): our handbook 99 % / 11 %, StackFAQ's web-applications help
+(share right / share of the answerable ones that it answers): our handbook 98 % / 10 %, StackFAQ's web-applications help
 desk 100 % / 5 %; at 0.5 the handbook falls to 91 % / 18 %. BANKING77, 77 intents of one bank that share most of their words,
 is beyond words alone: 94 % / 23 %. `tests/benchmarks/bench_memory.py` measures the handbook again.
 """
@@ -277,12 +277,12 @@ def _likeness(asked: _Known, known: _Known, now: _Snapshot) -> float:
 
 
 def _opposed(asked: _Known, known: _Known) -> bool:
-    """Whether the few words that differ may turn the question round: a negation, a number, an opposite, a direction."""
+    """Whether what differs may turn the question round: a negation, a number, C# for C++, an opposite, a direction."""
     ours, theirs = asked.bag - known.bag, known.bag - asked.bag
     return (
         asked.bag.isdisjoint(_NEGATIONS) != known.bag.isdisjoint(_NEGATIONS)
         or asked.bag & _ASKS_FOR != known.bag & _ASKS_FOR
-        or any(any(c.isdigit() for c in word) for word in ours | theirs)
+        or any(c.isdigit() or c in "+#" for word in ours | theirs for c in word)
         or any(_opposites(a, b) for a in ours for b in theirs)
         or any(_swapped(asked.words, known.words, word) for word in _DIRECTIONS)
     )

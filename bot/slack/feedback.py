@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.privacy import Privacy
 from bot.slack import blocks, text
 from storage.feedback import NewEntry
+from storage.records import Entry
 from storage.store import Store
 
 log = structlog.get_logger(__name__)
@@ -32,12 +33,14 @@ class Feedback:
         *,
         team: str,
         remember: Callable[[], Awaitable[None]],
+        learn: Callable[[Entry], Awaitable[None]],
     ) -> None:
         self._store = store
         self._client = client
         self._privacy = privacy
         self._team = team
         self._remember = remember
+        self._learn = learn
 
     async def rate(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
         """A thumb: the last one counts. Thumbs-down opens the window for the better answer at once."""
@@ -103,7 +106,9 @@ class Feedback:
             question=question, answer=better, source="a correction", author=author, answer_id=answer_id
         )
         await self._store.add_entries(self._team, [entry])
-        await self._remember()
+        verified = await self._store.entry(self._team, question)
+        if verified is not None:
+            await self._learn(verified)
 
     async def consent(self, ack: Ack, body: dict[str, Any], respond: Ack, granted: bool) -> None:
         """Yes or no to training with one's own words."""

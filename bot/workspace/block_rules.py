@@ -157,7 +157,7 @@ SECTION: Final = both(
         {},
         {
             "text": text(limit.SECTION_TEXT_MAX_LENGTH),
-            "fields": array(text(limit.SECTION_FIELDS_ITEM_MAX_LENGTH), 1, limit.SECTION_FIELDS_MAX_ITEMS),
+            "fields": array(text(limit.SECTION_FIELDS_ITEM_MAX_LENGTH), 0, limit.SECTION_FIELDS_MAX_ITEMS),
             "accessory": typed({**{kind: ELEMENTS[kind] for kind in MENUS}, "image": IMAGE_ELEMENT}),
             "expand": boolean,
         },

@@ -128,22 +128,24 @@ class Control:
     def _messages(self, request: web.Request) -> Json:
         me, chat = self._asker(request), self._services.chat
         channel = self._readable(me, request.query.get("channel", ""))
-        room, thread_ts = self._services.state.rooms[channel.id], request.query.get("thread_ts")
+        whispers = chat.whispers(me.id, channel.id)
+        if request.query.get("ephemerals") == "only":
+            return {"messages": whispers}
+        thread_ts = request.query.get("thread_ts")
+        mine = [one for one in whispers if one.get("thread_ts") == thread_ts]
+        shown = [*(chat.shown(channel, message) for message in self._said(channel, thread_ts)), *mine]
+        return {"messages": sorted(shown, key=lambda message: str(message["ts"]))}
+
+    def _said(self, channel: Channel, thread_ts: str | None) -> list[Json]:
+        room = self._services.state.rooms[channel.id]
         if thread_ts:
             first = room.messages.get(thread_ts)
-            found = [*([first] if first else []), *room.replies(thread_ts)]
-        else:
-            found = [
-                one
-                for one in room.messages.values()
-                if one.get("thread_ts") in (None, one["ts"]) or _broadcast(one)
-            ]
-        everything = request.query.get("ephemerals") == "all"
-        mine = [
-            one for one in chat.whispers(me.id, channel.id) if everything or one.get("thread_ts") == thread_ts
+            return [*([first] if first else []), *room.replies(thread_ts)]
+        return [
+            one
+            for one in room.messages.values()
+            if one.get("thread_ts") in (None, one["ts"]) or _broadcast(one)
         ]
-        shown = [*(chat.shown(channel, message) for message in found), *mine]
-        return {"messages": sorted(shown, key=lambda message: str(message["ts"]))}
 
     def _readable(self, me: User, channel_id: str) -> Channel:
         channel = self._services.state.channels.get(channel_id)

@@ -150,7 +150,11 @@ ELEMENTS: Final[dict[str, Check]] = {
     "button": BUTTON,
     "workflow_button": element(
         {"text": plain(limit.WORKFLOW_BUTTON_TEXT_MAX_LENGTH), "workflow": anything},
-        {**STYLE, "accessibility_label": string(75)},
+        {
+            **CONFIRM,
+            **STYLE,
+            "accessibility_label": string(limit.WORKFLOW_BUTTON_ACCESSIBILITY_LABEL_MAX_LENGTH),
+        },
     ),
     "feedback_buttons": element({"positive_button": FEEDBACK_BUTTON, "negative_button": FEEDBACK_BUTTON}, {}),
     "icon_button": element(

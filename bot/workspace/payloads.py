@@ -34,7 +34,6 @@ def bot_profile() -> Json:
     return {
         "id": BOT_ID,
         "app_id": APP_ID,
-        "user_id": BOT_USER,
         "name": BOT_NAME,
         "deleted": False,
         "updated": 0,
@@ -154,8 +153,8 @@ def user_object(user: User) -> Json:
     }
 
 
-def channel_object(channel: Channel, *, num_members: bool = True) -> Json:
-    """A conversation as the bot sees it."""
+def channel_object(channel: Channel, *, num_members: bool = True, listed: bool = True) -> Json:
+    """A conversation as the bot sees it. users.conversations (not `listed`) leaves out what goes without saying."""
     if channel.kind is ChannelKind.IM:
         return {
             "id": channel.id,
@@ -193,6 +192,9 @@ def channel_object(channel: Channel, *, num_members: bool = True) -> Json:
         "topic": text,
         "purpose": dict(text),
     }
+    if not listed:
+        del shown["is_member"]
+        return shown
     return {**shown, "num_members": len(channel.members)} if num_members else shown
 
 
@@ -201,8 +203,8 @@ def team_object(url: str) -> Json:
 
 
 def bot_object() -> Json:
-    profile = bot_profile()
-    return {key: profile[key] for key in ("id", "deleted", "name", "updated", "app_id", "user_id", "icons")}
+    shown = {key: value for key, value in bot_profile().items() if key != "team_id"}
+    return {**shown, "user_id": BOT_USER}
 
 
 def event_callback(event: Json, *, kind: str) -> Json:
@@ -316,16 +318,17 @@ def member_joined_event(user: str, channel: Channel, inviter: str | None, event_
 
 
 def interaction(kind: str, user: User, *, trigger_id: str | None = None) -> Json:
-    """What every interaction (block_actions, view_submission, view_closed, message_action) carries."""
+    """What every interaction carries; `kind` is block_actions, view_submission, view_closed or message_action."""
     payload: Json = {
         "type": kind,
         "team": {"id": TEAM_ID, "domain": TEAM_DOMAIN},
         "user": {"id": user.id, "username": user.name, "name": user.name, "team_id": TEAM_ID},
-        "api_app_id": APP_ID,
         "token": VERIFICATION_TOKEN,
         "enterprise": None,
         "is_enterprise_install": False,
     }
+    if kind != "message_action":
+        payload["api_app_id"] = APP_ID
     if trigger_id:
         payload["trigger_id"] = trigger_id
     return payload

@@ -138,8 +138,8 @@ class Person:
             return message if message.get("ephemeral") and change["channel"] == channel and not gone else None
 
         async def there() -> list[Json]:
-            messages = (await self._ask("messages", channel=channel, ephemerals="all"))["messages"]
-            return [message for message in messages if message.get("ephemeral")]
+            messages = (await self._ask("messages", channel=channel, ephemerals="only"))["messages"]
+            return list(messages)
 
         return await self._wait(
             there, of_interest, predicate, f"an ephemeral message in {channel}", timeout_s

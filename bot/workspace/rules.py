@@ -116,7 +116,7 @@ def either(first: str, second: str) -> Check:
 
 def at_least_one(*keys: str) -> Check:
     def check(value: Any, pointer: str) -> Problems:
-        if isinstance(value, dict) and all(value.get(key) is None for key in keys):
+        if isinstance(value, dict) and not any(value.get(key) for key in keys):
             yield problem(f"must define either `{'` or `'.join(keys)}`", pointer)
 
     return check

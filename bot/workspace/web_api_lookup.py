@@ -89,7 +89,7 @@ def _conversations(services: Services, call: Call, *, only_joined: bool) -> Json
     types = [kind.strip() for kind in (call.text("types") or "public_channel").split(",")]
     user = call.text("user") or BOT_USER
     shown = [
-        payloads.channel_object(channel)
+        payloads.channel_object(channel, listed=not only_joined)
         for channel in services.state.channels.values()
         if TYPES[channel.kind] in types and _visible(channel, user, only_joined=only_joined)
     ]
@@ -123,12 +123,13 @@ def _seen_channel(services: Services, call: Call) -> Channel:
 def conversations_history(services: Services, call: Call) -> Json:
     channel = bots_channel(services, call.text("channel"))
     room = services.state.rooms[channel.id]
-    roots = [
+    newest_first = [
         message
         for message in reversed(room.messages.values())
         if message.get("thread_ts") in (None, message["ts"]) or message.get("subtype") == "thread_broadcast"
     ]
-    return _messages(services, call, channel, roots)
+    counts = {"pin_count": 0, "channel_actions_ts": None, "channel_actions_count": 0}
+    return {**_messages(services, call, channel, newest_first), **counts}
 
 
 def conversations_replies(services: Services, call: Call) -> Json:
@@ -179,7 +180,7 @@ def conversations_join(services: Services, call: Call) -> Json:
     if channel.kind is not ChannelKind.PUBLIC:
         raise Refused("method_not_supported_for_channel_type")
     services.chat.join(BOT_USER, channel, inviter=None)
-    return {"channel": payloads.channel_object(services.state.channels[channel.id])}
+    return {"channel": payloads.channel_object(services.state.channels[channel.id], num_members=False)}
 
 
 def views_open(services: Services, call: Call) -> Json:

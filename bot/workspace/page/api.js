@@ -27,7 +27,11 @@ export class Refused extends Error {
   }
 }
 
-const refusalOf = (body, status) => new Refused(body.detail ?? WORDS[body.error] ?? body.error ?? `The local workspace answered ${status}.`, TOLD.has(body.error));
+const refusalOf = (body, status) =>
+  new Refused(
+    body.detail ?? WORDS[body.error] ?? body.error ?? `The local workspace answered ${status}.`,
+    TOLD.has(body.error),
+  );
 
 async function answerOf(response) {
   let body;

@@ -43,7 +43,10 @@ export function firstState(element) {
 /** Whether nothing was typed or chosen. */
 export function isEmpty(state) {
   if (state.type === "rich_text_input") return wordsOf(state.rich_text_value).trim() === "";
-  return Object.entries(state).every(([name, value]) => name === "type" || value === null || value === "" || (Array.isArray(value) && value.length === 0));
+  return Object.entries(state).every(
+    ([name, value]) =>
+      name === "type" || value === null || value === "" || (Array.isArray(value) && value.length === 0),
+  );
 }
 
 /**
@@ -51,7 +54,12 @@ export function isEmpty(state) {
  * letter typed is not). `label`, `id`, `describedby` name it for people who do not see it.
  */
 export function control(element, { store, state, change, id = newId("input"), label, describedby }) {
-  const shared = { id, "aria-label": label, "aria-describedby": describedby, "data-testid": `input-${element.action_id}` };
+  const shared = {
+    id,
+    "aria-label": label,
+    "aria-describedby": describedby,
+    "data-testid": `input-${element.action_id}`,
+  };
   const build = builderOf(element);
   return build(element, { store, state, change, shared });
 }
@@ -69,10 +77,12 @@ function builderOf(element) {
   return LISTED[type] ? select : missing;
 }
 
-const missing = (element) => h("p", { class: "not-shown" }, `The local workspace has no ${element.type} input.`);
+const missing = (element) =>
+  h("p", { class: "not-shown" }, `The local workspace has no ${element.type} input.`);
 
 function textField(element, { state, change, shared }) {
-  const make = (value, commit) => change({ type: element.type, value: value === "" ? null : value }, { commit });
+  const make = (value, commit) =>
+    change({ type: element.type, value: value === "" ? null : value }, { commit });
   const field = h("input", {
     ...shared,
     class: "field",
@@ -103,7 +113,8 @@ function textArea(element, { state, change, shared }) {
     },
   });
   const counter = h("span", { class: "counter", "aria-hidden": "true" });
-  const count = () => counter.replaceChildren(element.max_length ? `${area.value.length} / ${element.max_length}` : "");
+  const count = () =>
+    counter.replaceChildren(element.max_length ? `${area.value.length} / ${element.max_length}` : "");
   count();
   return h("div", { class: "field-frame" }, area, counter);
 }
@@ -133,7 +144,8 @@ function picker(element, { state, change, shared }) {
 }
 
 function dateAndTime(element, { state, change, shared }) {
-  const offset = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  const offset = (date) =>
+    new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
   const field = h("input", {
     ...shared,
     class: "field field-short",
@@ -154,15 +166,31 @@ function choices(element, { store, state, change, shared }) {
   const many = element.type === "checkboxes";
   const group = newId("choices");
   const boxes = element.options.map((option) => {
-    const held = many ? (state.selected_options ?? []).some((one) => sameOption(one, option)) : sameOption(state.selected_option, option);
-    return h("input", { type: many ? "checkbox" : "radio", name: group, value: option.value, checked: held, "data-testid": `option-${option.value}`, onchange: report });
+    const held = many
+      ? (state.selected_options ?? []).some((one) => sameOption(one, option))
+      : sameOption(state.selected_option, option);
+    return h("input", {
+      type: many ? "checkbox" : "radio",
+      name: group,
+      value: option.value,
+      checked: held,
+      "data-testid": `option-${option.value}`,
+      onchange: report,
+    });
   });
   function report() {
     const held = element.options.filter((_, at) => boxes[at].checked);
-    change(many ? { type: element.type, selected_options: held } : { type: element.type, selected_option: held[0] ?? null }, { commit: true });
+    change(
+      many
+        ? { type: element.type, selected_options: held }
+        : { type: element.type, selected_option: held[0] ?? null },
+      { commit: true },
+    );
   }
   const rows = element.options.map((option, at) => {
-    const hint = option.description ? h("span", { class: "choice-hint" }, textLine(option.description, store)) : null;
+    const hint = option.description
+      ? h("span", { class: "choice-hint" }, textLine(option.description, store))
+      : null;
     return h("label", { class: "choice" }, boxes[at], h("span", {}, textLine(option.text, store), hint));
   });
   return h("div", { ...shared, class: "choices", role: many ? "group" : "radiogroup" }, rows);
@@ -171,15 +199,37 @@ function choices(element, { store, state, change, shared }) {
 /** What a select offers: `{label, value, held}`, in groups where the element has them. `held` is what its state keeps. */
 function offers(element, store) {
   const thing = LISTED[element.type.replace(/^multi_/, "")];
-  if (thing === "user") return [{ offers: store.users.map((user) => ({ label: user.real_name || user.name, value: user.id, held: user.id })) }];
+  if (thing === "user")
+    return [
+      {
+        offers: store.users.map((user) => ({
+          label: user.real_name || user.name,
+          value: user.id,
+          held: user.id,
+        })),
+      },
+    ];
   if (thing === "conversation" || thing === "channel") {
     const channels = store.channels.filter((channel) => thing === "conversation" || channel.kind !== "im");
-    return [{ offers: channels.map((channel) => ({ label: `${channel.kind === "im" ? "@" : "#"}${channel.name}`, value: channel.id, held: channel.id })) }];
+    return [
+      {
+        offers: channels.map((channel) => ({
+          label: `${channel.kind === "im" ? "@" : "#"}${channel.name}`,
+          value: channel.id,
+          held: channel.id,
+        })),
+      },
+    ];
   }
   const groups = element.option_groups ?? [{ options: element.options ?? [] }];
   return groups.map((group) => ({
     label: words(group.label),
-    offers: group.options.map((option) => ({ label: words(option.text), hint: words(option.description), value: option.value, held: option })),
+    offers: group.options.map((option) => ({
+      label: words(option.text),
+      hint: words(option.description),
+      value: option.value,
+      held: option,
+    })),
   }));
 }
 
@@ -190,12 +240,31 @@ function select(element, { store, state, change, shared }) {
   const groups = offers(element, store);
   const all = groups.flatMap((group) => group.offers);
   const current = valueOf(state[key]);
-  const option = (offer) => h("option", { value: offer.value, selected: offer.value === current }, offer.hint ? `${offer.label} – ${offer.hint}` : offer.label);
-  const nodes = groups.map((group) => (group.label ? h("optgroup", { label: group.label }, group.offers.map(option)) : group.offers.map(option)));
+  const option = (offer) =>
+    h(
+      "option",
+      { value: offer.value, selected: offer.value === current },
+      offer.hint ? `${offer.label} – ${offer.hint}` : offer.label,
+    );
+  const nodes = groups.map((group) =>
+    group.label ? h("optgroup", { label: group.label }, group.offers.map(option)) : group.offers.map(option),
+  );
   const node = h(
     "select",
-    { ...shared, class: "field field-select", onchange: () => change({ type: element.type, [key]: all.find((offer) => offer.value === node.value)?.held ?? null }, { commit: true }) },
-    h("option", { value: "", selected: current === undefined || current === null }, words(element.placeholder) || "Choose an option"),
+    {
+      ...shared,
+      class: "field field-select",
+      onchange: () =>
+        change(
+          { type: element.type, [key]: all.find((offer) => offer.value === node.value)?.held ?? null },
+          { commit: true },
+        ),
+    },
+    h(
+      "option",
+      { value: "", selected: current === undefined || current === null },
+      words(element.placeholder) || "Choose an option",
+    ),
     nodes,
   );
   return node;
@@ -209,18 +278,40 @@ function multiSelect(element, { store, state, change, shared }) {
   const summary = h("summary", { class: "field field-select", "aria-label": shared["aria-label"] });
   const show = () => {
     const chosen = all.filter((offer) => held.has(offer.value));
-    summary.replaceChildren(...(chosen.length > 0 ? chosen.map((offer) => h("span", { class: "chip" }, offer.label)) : [words(element.placeholder) || "Choose options"]));
+    summary.replaceChildren(
+      ...(chosen.length > 0
+        ? chosen.map((offer) => h("span", { class: "chip" }, offer.label))
+        : [words(element.placeholder) || "Choose options"]),
+    );
   };
   const toggle = (offer, on) => {
     if (on) held.add(offer.value);
     else held.delete(offer.value);
     show();
-    change({ type: element.type, [key]: all.filter((one) => held.has(one.value)).map((one) => one.held) }, { commit: true });
+    change(
+      { type: element.type, [key]: all.filter((one) => held.has(one.value)).map((one) => one.held) },
+      { commit: true },
+    );
   };
   const row = (offer) => {
-    const box = h("input", { type: "checkbox", checked: held.has(offer.value), "data-testid": `option-${offer.value}`, onchange: () => toggle(offer, box.checked) });
-    return h("label", { class: "choice" }, box, h("span", {}, offer.label, offer.hint ? h("span", { class: "choice-hint" }, offer.hint) : null));
+    const box = h("input", {
+      type: "checkbox",
+      checked: held.has(offer.value),
+      "data-testid": `option-${offer.value}`,
+      onchange: () => toggle(offer, box.checked),
+    });
+    return h(
+      "label",
+      { class: "choice" },
+      box,
+      h("span", {}, offer.label, offer.hint ? h("span", { class: "choice-hint" }, offer.hint) : null),
+    );
   };
   show();
-  return h("details", { ...shared, class: "multi-select" }, summary, h("div", { class: "multi-select-list" }, all.map(row)));
+  return h(
+    "details",
+    { ...shared, class: "multi-select" },
+    summary,
+    h("div", { class: "multi-select-list" }, all.map(row)),
+  );
 }

@@ -19,10 +19,40 @@ function alignOf(setting, cell) {
 export function table(block, { store }) {
   const settings = block.column_settings ?? [];
   const cell = (tag, content, column) =>
-    h(tag, { class: `${alignOf(settings[column], content)}${settings[column]?.is_wrapped ? "" : " unwrapped"}`, scope: tag === "th" ? "col" : null }, cellContent(content, store));
+    h(
+      tag,
+      {
+        class: `${alignOf(settings[column], content)}${settings[column]?.is_wrapped ? "" : " unwrapped"}`,
+        scope: tag === "th" ? "col" : null,
+      },
+      cellContent(content, store),
+    );
   const [head, ...body] = block.rows;
-  const rows = body.map((row) => h("tr", {}, row.map((content, column) => cell("td", content, column))));
-  return h("div", { class: "table-frame", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((content, column) => cell("th", content, column)))), h("tbody", {}, rows)));
+  const rows = body.map((row) =>
+    h(
+      "tr",
+      {},
+      row.map((content, column) => cell("td", content, column)),
+    ),
+  );
+  return h(
+    "div",
+    { class: "table-frame", tabindex: "0" },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((content, column) => cell("th", content, column)),
+        ),
+      ),
+      h("tbody", {}, rows),
+    ),
+  );
 }
 
 const FIRST = { page: 0, column: null, down: false };
@@ -53,8 +83,26 @@ function dataTableParts(block, store, state, show) {
       "table",
       {},
       h("caption", {}, block.caption),
-      h("thead", {}, h("tr", {}, head.map((cell, column) => headCell(cell, column, body, state, show)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, column) => bodyCell(cell, column === rowHead, store))))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((cell, column) => headCell(cell, column, body, state, show)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((cell, column) => bodyCell(cell, column === rowHead, store)),
+          ),
+        ),
+      ),
     ),
   );
   return pages > 1 ? [frame, pager(page, pages, body.length, show)] : [frame];
@@ -64,12 +112,25 @@ function headCell(cell, column, body, state, show) {
   const held = state.column === column;
   const sort = held ? (state.down ? "descending" : "ascending") : "none";
   const mark = held ? (state.down ? " ↓" : " ↑") : "";
-  const button = h("button", { class: "sort-button", type: "button", "data-testid": `sort-${column}`, onclick: () => show({ column, down: held && !state.down, page: 0 }) }, `${cell.text ?? ""}${mark}`);
+  const button = h(
+    "button",
+    {
+      class: "sort-button",
+      type: "button",
+      "data-testid": `sort-${column}`,
+      onclick: () => show({ column, down: held && !state.down, page: 0 }),
+    },
+    `${cell.text ?? ""}${mark}`,
+  );
   return h("th", { scope: "col", "aria-sort": sort, class: alignOf(null, body[0]?.[column]) }, button);
 }
 
 function bodyCell(cell, isHead, store) {
-  return h(isHead ? "th" : "td", { class: alignOf(null, cell), scope: isHead ? "row" : null }, cellContent(cell, store));
+  return h(
+    isHead ? "th" : "td",
+    { class: alignOf(null, cell), scope: isHead ? "row" : null },
+    cellContent(cell, store),
+  );
 }
 
 function sorted(rows, { column, down }) {
@@ -77,12 +138,33 @@ function sorted(rows, { column, down }) {
   const direction = down ? -1 : 1;
   return [...rows].sort((a, b) => {
     const difference = numberOf(a[column]) - numberOf(b[column]);
-    return direction * (Number.isNaN(difference) ? plainOf(a[column]).localeCompare(plainOf(b[column]), undefined, { numeric: true }) : difference);
+    return (
+      direction *
+      (Number.isNaN(difference)
+        ? plainOf(a[column]).localeCompare(plainOf(b[column]), undefined, { numeric: true })
+        : difference)
+    );
   });
 }
 
 function pager(page, pages, count, show) {
   const step = (to, label, name) =>
-    h("button", { class: "button button-small", type: "button", "data-testid": `page-${name}`, disabled: to < 0 || to >= pages, onclick: () => show({ page: to }) }, label);
-  return h("div", { class: "pager" }, step(page - 1, "Previous", "previous"), h("span", { "aria-live": "polite" }, `Page ${page + 1} of ${pages} · ${count} rows`), step(page + 1, "Next", "next"));
+    h(
+      "button",
+      {
+        class: "button button-small",
+        type: "button",
+        "data-testid": `page-${name}`,
+        disabled: to < 0 || to >= pages,
+        onclick: () => show({ page: to }),
+      },
+      label,
+    );
+  return h(
+    "div",
+    { class: "pager" },
+    step(page - 1, "Previous", "previous"),
+    h("span", { "aria-live": "polite" }, `Page ${page + 1} of ${pages} · ${count} rows`),
+    step(page + 1, "Next", "next"),
+  );
 }

@@ -15,13 +15,16 @@ import { richText } from "./richtext.js";
 import { textLine, textObject, words } from "./texts.js";
 
 /** The nodes of a list of blocks on a surface (see elements.js). */
-export const renderBlocks = (blocks, surface) => blocks.map((block) => renderBlock(block, surface)).filter(Boolean);
+export const renderBlocks = (blocks, surface) =>
+  blocks.map((block) => renderBlock(block, surface)).filter(Boolean);
 
 function renderBlock(block, surface) {
   const build = BLOCKS[block.type];
   try {
     const inside = build ? build(block, surface) : notShown(block, "has no picture of this block yet");
-    return inside && h("div", { class: `block block-${block.type}`, "data-block-id": block.block_id }, inside);
+    return (
+      inside && h("div", { class: `block block-${block.type}`, "data-block-id": block.block_id }, inside)
+    );
   } catch (problem) {
     return h("div", { class: "block" }, notShown(block, `could not show this block (${problem.message})`));
   }
@@ -29,15 +32,30 @@ function renderBlock(block, surface) {
 
 function notShown(block, why) {
   const source = h("pre", { class: "code-block" }, JSON.stringify(block, null, 2));
-  return h("details", { class: "not-shown" }, h("summary", {}, `The local workspace ${why}: ${block.type}`), source);
+  return h(
+    "details",
+    { class: "not-shown" },
+    h("summary", {}, `The local workspace ${why}: ${block.type}`),
+    source,
+  );
 }
 
 function section(block, surface) {
   const { store } = surface;
-  const fields = (block.fields ?? []).map((field) => h("div", { class: "section-field" }, textObject(field, store)));
-  const body = h("div", { class: "section-body" }, textObject(block.text, store), fields.length > 0 ? h("div", { class: "section-fields" }, fields) : null);
+  const fields = (block.fields ?? []).map((field) =>
+    h("div", { class: "section-field" }, textObject(field, store)),
+  );
+  const body = h(
+    "div",
+    { class: "section-body" },
+    textObject(block.text, store),
+    fields.length > 0 ? h("div", { class: "section-fields" }, fields) : null,
+  );
   const accessory = block.accessory && renderElement(block.accessory, block.block_id, surface);
-  return [long(body, `${surface.key}:${block.block_id}`, store), accessory ? h("div", { class: "section-accessory" }, accessory) : null];
+  return [
+    long(body, `${surface.key}:${block.block_id}`, store),
+    accessory ? h("div", { class: "section-accessory" }, accessory) : null,
+  ];
 }
 
 const LONG_TEXT = 2600;
@@ -46,7 +64,12 @@ const LONG_TEXT = 2600;
 export function long(node, key, store) {
   if (node.textContent.length < LONG_TEXT) return node;
   const memory = `unfolded:${key}`;
-  const button = h("button", { class: "link-button", type: "button", "data-testid": "show-more", onclick: () => show(!store.remembered(memory, false)) });
+  const button = h("button", {
+    class: "link-button",
+    type: "button",
+    "data-testid": "show-more",
+    onclick: () => show(!store.remembered(memory, false)),
+  });
   const frame = h("div", { class: "long" }, h("div", { class: "long-text" }, node), button);
   function show(unfolded) {
     store.remember(memory, unfolded);
@@ -62,7 +85,9 @@ const header = (block) => h("h3", { class: `header-block header-${block.level ??
 
 function context(block, surface) {
   return block.elements.map((element) =>
-    element.type === "image" ? renderElement(element, block.block_id, surface) : h("span", { class: "context-text" }, textLine(element, surface.store)),
+    element.type === "image"
+      ? renderElement(element, block.block_id, surface)
+      : h("span", { class: "context-text" }, textLine(element, surface.store)),
   );
 }
 
@@ -90,7 +115,8 @@ function input(block, surface) {
     describedby: problem ? `${error} ${hint}` : hint,
     change: (fresh, { commit }) => {
       values?.set(block.block_id, element.action_id, fresh);
-      if (block.dispatch_action && commit) void interact(node, { element, blockId: block.block_id, surface, payload: fresh });
+      if (block.dispatch_action && commit)
+        void interact(node, { element, blockId: block.block_id, surface, payload: fresh });
     },
   });
   nameControl(node, label, problem);
@@ -99,12 +125,20 @@ function input(block, surface) {
     h("label", { id: label, for: id, class: "input-label" }, textLine(block.label, store), optional),
     node,
     h("p", { id: hint, class: "input-hint" }, block.hint ? textLine(block.hint, store) : null),
-    problem ? h("p", { id: error, class: "input-error", role: "alert", "data-testid": `error-${block.block_id}` }, problem) : null,
+    problem
+      ? h(
+          "p",
+          { id: error, class: "input-error", role: "alert", "data-testid": `error-${block.block_id}` },
+          problem,
+        )
+      : null,
   ];
 }
 
 function nameControl(node, labelId, problem) {
-  const field = node.matches("input, textarea, select, [role], details") ? node : (node.querySelector("input, textarea, select") ?? node);
+  const field = node.matches("input, textarea, select, [role], details")
+    ? node
+    : (node.querySelector("input, textarea, select") ?? node);
   field.setAttribute("aria-labelledby", labelId);
   if (problem) field.setAttribute("aria-invalid", "true");
 }
@@ -113,24 +147,48 @@ const ALERTS = { info: "ℹ️", warning: "⚠️", error: "⛔", success: "✅"
 
 function alert(block, surface) {
   const level = ALERTS[block.level] ? block.level : "default";
-  return h("div", { class: `alert alert-${level}`, role: level === "error" ? "alert" : "note" }, h("span", { "aria-hidden": "true" }, ALERTS[level]), h("div", {}, textObject(block.text, surface.store)));
+  return h(
+    "div",
+    { class: `alert alert-${level}`, role: level === "error" ? "alert" : "note" },
+    h("span", { "aria-hidden": "true" }, ALERTS[level]),
+    h("div", {}, textObject(block.text, surface.store)),
+  );
 }
 
 function file(block, surface) {
-  const known = surface.files?.find((one) => one.external_id === block.external_id || one.id === block.file_id);
+  const known = surface.files?.find(
+    (one) => one.external_id === block.external_id || one.id === block.file_id,
+  );
   return fileCard(known ?? { name: block.external_id ?? block.file_id });
 }
 
 /** A file as a small card; a link where it can be fetched. */
 export function fileCard({ name, title, url_private: address, permalink, size, mimetype }) {
-  const about = [mimetype, Number.isFinite(size) ? `${Math.max(1, Math.round(size / 1024))} kB` : null].filter(Boolean).join(" · ");
+  const about = [mimetype, Number.isFinite(size) ? `${Math.max(1, Math.round(size / 1024))} kB` : null]
+    .filter(Boolean)
+    .join(" · ");
   const caption = title || name || "File";
   const href = address ?? permalink;
-  return h("div", { class: "file-card" }, icon("file"), h("span", {}, href ? link(href, caption) : caption, h("span", { class: "quiet" }, about)));
+  return h(
+    "div",
+    { class: "file-card" },
+    icon("file"),
+    h("span", {}, href ? link(href, caption) : caption, h("span", { class: "quiet" }, about)),
+  );
 }
 
 function video(block) {
-  return h("div", { class: "file-card" }, "🎬 ", h("span", {}, link(block.title_url ?? block.video_url, words(block.title) || "Video"), h("span", { class: "quiet" }, words(block.description))));
+  return h(
+    "div",
+    { class: "file-card" },
+    "🎬 ",
+    h(
+      "span",
+      {},
+      link(block.title_url ?? block.video_url, words(block.title) || "Video"),
+      h("span", { class: "quiet" }, words(block.description)),
+    ),
+  );
 }
 
 const BLOCKS = {
@@ -156,4 +214,3 @@ const BLOCKS = {
   carousel,
   container: (block, surface) => container(block, surface, renderBlocks),
 };
-

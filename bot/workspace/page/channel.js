@@ -54,13 +54,18 @@ export class ChannelPane {
   #newList() {
     const { store, id } = this;
     const place = { store, channel: id, inThread: false, openThread: (ts) => this.go(store.address(id, ts)) };
-    return new MessageList(place, () => store.messages(id), { label: `Messages in ${this.#name()}`, above: () => [this.#beginning()] });
+    return new MessageList(place, () => store.messages(id), {
+      label: `Messages in ${this.#name()}`,
+      above: () => [this.#beginning()],
+    });
   }
 
   #name() {
     const { channel, store } = this;
     if (!channel) return "";
-    return channel.kind === "im" ? (store.user(channel.other)?.real_name ?? channel.name) : `#${channel.name}`;
+    return channel.kind === "im"
+      ? (store.user(channel.other)?.real_name ?? channel.name)
+      : `#${channel.name}`;
   }
 
   #beginning() {
@@ -69,18 +74,34 @@ export class ChannelPane {
       ? "This is a direct message with the app. Every message you write here begins a thread, and the answer comes in that thread."
       : `This is the very beginning of ${this.#name()}. Mention @${this.store.app.name ?? "the app"} to ask it something.`;
     this.beginning ??= new Map();
-    if (!this.beginning.has(channel.id)) this.beginning.set(channel.id, h("div", { class: "beginning" }, h("h2", {}, this.#name()), h("p", { class: "quiet" }, text)));
+    if (!this.beginning.has(channel.id))
+      this.beginning.set(
+        channel.id,
+        h("div", { class: "beginning" }, h("h2", {}, this.#name()), h("p", { class: "quiet" }, text)),
+      );
     return this.beginning.get(channel.id);
   }
 
   #enter() {
-    const parts = this.#tab === "home" ? [this.home.node] : [this.#list.node, h("div", { class: "pane-foot" }, this.prompts, this.status.node, this.composer.node)];
+    const parts =
+      this.#tab === "home"
+        ? [this.home.node]
+        : [
+            this.#list.node,
+            h("div", { class: "pane-foot" }, this.prompts, this.status.node, this.composer.node),
+          ];
     this.frame.replaceChildren(...parts);
     if (this.#tab === "home") void this.home.open();
     else this.composer.aim(this.id, undefined, `Message ${this.#name()}`);
-    if (this.#tab === "messages" && this.#isAppsOwn()) must("messages_tab", { user: this.store.userId }).catch((problem) => this.store.problem(problem));
+    if (this.#tab === "messages" && this.#isAppsOwn())
+      must("messages_tab", { user: this.store.userId }).catch((problem) => this.store.problem(problem));
     if (this.#tab === "messages") this.#list.toEnd();
-    if (this.#tab === "messages" && matchMedia("(min-width: 800px)").matches && document.activeElement?.tagName !== "SELECT") this.composer.area.focus();
+    if (
+      this.#tab === "messages" &&
+      matchMedia("(min-width: 800px)").matches &&
+      document.activeElement?.tagName !== "SELECT"
+    )
+      this.composer.area.focus();
   }
 
   #messagesChanged() {
@@ -113,13 +134,49 @@ export class ChannelPane {
   #drawHead() {
     const { channel, store } = this;
     if (!channel) return;
-    const mark = channel.kind === "im" ? avatar(store.user(channel.other), { small: true }) : icon(channel.kind === "private" ? "lock" : "hash");
-    const about = channel.kind === "im" ? null : h("span", { class: "quiet head-about" }, channel.topic ? h("span", {}, plain(channel.topic)) : null, h("span", {}, `${channel.members.length} members`));
-    this.head.replaceChildren(h("div", { class: "head-line" }, mark, h("h1", {}, channel.kind === "im" ? this.#name() : channel.name), about), ...(this.#isAppsOwn() ? [this.#tabs()] : []));
+    const mark =
+      channel.kind === "im"
+        ? avatar(store.user(channel.other), { small: true })
+        : icon(channel.kind === "private" ? "lock" : "hash");
+    const about =
+      channel.kind === "im"
+        ? null
+        : h(
+            "span",
+            { class: "quiet head-about" },
+            channel.topic ? h("span", {}, plain(channel.topic)) : null,
+            h("span", {}, `${channel.members.length} members`),
+          );
+    this.head.replaceChildren(
+      h(
+        "div",
+        { class: "head-line" },
+        mark,
+        h("h1", {}, channel.kind === "im" ? this.#name() : channel.name),
+        about,
+      ),
+      ...(this.#isAppsOwn() ? [this.#tabs()] : []),
+    );
   }
 
   #tabs() {
-    const tab = (name, label, address) => h("a", { role: "tab", class: "tab", href: address, "aria-selected": String(this.#tab === name), "data-testid": `tab-${name}` }, label);
-    return h("div", { class: "tabs", role: "tablist" }, tab("home", "Home", this.store.address(this.id, "home")), tab("messages", "Messages", this.store.address(this.id)));
+    const tab = (name, label, address) =>
+      h(
+        "a",
+        {
+          role: "tab",
+          class: "tab",
+          href: address,
+          "aria-selected": String(this.#tab === name),
+          "data-testid": `tab-${name}`,
+        },
+        label,
+      );
+    return h(
+      "div",
+      { class: "tabs", role: "tablist" },
+      tab("home", "Home", this.store.address(this.id, "home")),
+      tab("messages", "Messages", this.store.address(this.id)),
+    );
   }
 }

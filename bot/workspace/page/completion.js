@@ -14,24 +14,46 @@ const KINDS = [
 ];
 
 function commands(part, store) {
-  return store.commands.filter(({ command }) => command.startsWith(part)).map(({ command, description, usage_hint }) => ({ insert: command, title: `${command} ${usage_hint ?? ""}`, hint: description }));
+  return store.commands
+    .filter(({ command }) => command.startsWith(part))
+    .map(({ command, description, usage_hint }) => ({
+      insert: command,
+      title: `${command} ${usage_hint ?? ""}`,
+      hint: description,
+    }));
 }
 
 function people(part, store) {
   const sought = part.slice(1).toLowerCase();
-  const fits = (user) => [user.name, ...(user.real_name ?? "").split(" ")].some((name) => name.toLowerCase().startsWith(sought));
+  const fits = (user) =>
+    [user.name, ...(user.real_name ?? "").split(" ")].some((name) => name.toLowerCase().startsWith(sought));
   const found = store.users.filter((user) => user.id !== store.userId && fits(user));
   found.sort((a, b) => Number(b.is_bot ?? false) - Number(a.is_bot ?? false));
-  return found.map((user) => ({ insert: `@${user.name}`, title: user.real_name || user.name, hint: `@${user.name}`, face: avatar(user, { small: true }) }));
+  return found.map((user) => ({
+    insert: `@${user.name}`,
+    title: user.real_name || user.name,
+    hint: `@${user.name}`,
+    face: avatar(user, { small: true }),
+  }));
 }
 
 function channels(part, store) {
-  const found = store.channels.filter((channel) => channel.kind !== "im" && channel.is_member && channel.name.startsWith(part.slice(1)));
-  return found.map((channel) => ({ insert: `#${channel.name}`, title: `#${channel.name}`, hint: channel.topic }));
+  const found = store.channels.filter(
+    (channel) => channel.kind !== "im" && channel.is_member && channel.name.startsWith(part.slice(1)),
+  );
+  return found.map((channel) => ({
+    insert: `#${channel.name}`,
+    title: `#${channel.name}`,
+    hint: channel.topic,
+  }));
 }
 
 function emojis(part) {
-  return findEmoji(part.slice(1), MOST).map((name) => ({ insert: `:${name}:`, title: `${characterOf(name)}  :${name}:`, hint: "" }));
+  return findEmoji(part.slice(1), MOST).map((name) => ({
+    insert: `:${name}:`,
+    title: `${characterOf(name)}  :${name}:`,
+    hint: "",
+  }));
 }
 
 /** Watches `area` and shows what fits in a list inside `frame`. */
@@ -42,7 +64,14 @@ export class Completion {
 
   constructor(area, frame, store) {
     Object.assign(this, { area, store });
-    this.list = h("ul", { class: "completion", role: "listbox", id: newId("completion"), hidden: true, "data-testid": "completion", "aria-label": "Suggestions" });
+    this.list = h("ul", {
+      class: "completion",
+      role: "listbox",
+      id: newId("completion"),
+      hidden: true,
+      "data-testid": "completion",
+      "aria-label": "Suggestions",
+    });
     frame.append(this.list);
     area.setAttribute("role", "combobox");
     area.setAttribute("aria-autocomplete", "list");
@@ -78,7 +107,8 @@ export class Completion {
     const complete = offer.insert === this.#part;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") this.#move(event.key === "ArrowDown" ? 1 : -1);
     else if (event.key === "Escape") this.close();
-    else if ((event.key === "Enter" && !event.shiftKey && !complete) || event.key === "Tab") this.#insert(offer);
+    else if ((event.key === "Enter" && !event.shiftKey && !complete) || event.key === "Tab")
+      this.#insert(offer);
     else return false;
     event.preventDefault();
     return true;
@@ -110,7 +140,19 @@ export class Completion {
       event.preventDefault();
       this.#insert(offer);
     };
-    const props = { role: "option", id: `${this.list.id}-${at}`, "aria-selected": String(at === this.#chosen), "data-testid": `completion-${offer.insert}`, onmousedown: take };
-    return h("li", props, offer.face ?? null, h("strong", {}, offer.title), h("span", { class: "quiet" }, offer.hint));
+    const props = {
+      role: "option",
+      id: `${this.list.id}-${at}`,
+      "aria-selected": String(at === this.#chosen),
+      "data-testid": `completion-${offer.insert}`,
+      onmousedown: take,
+    };
+    return h(
+      "li",
+      props,
+      offer.face ?? null,
+      h("strong", {}, offer.title),
+      h("span", { class: "quiet" }, offer.hint),
+    );
   }
 }

@@ -19,23 +19,57 @@ export class Composer {
 
   constructor(store, { testid, sent = () => {} }) {
     Object.assign(this, { store, sent, testid });
-    this.area = h("textarea", { rows: 1, "data-testid": testid, enterkeyhint: "send", oninput: () => this.#typed(), onkeydown: (event) => this.#key(event) });
+    this.area = h("textarea", {
+      rows: 1,
+      "data-testid": testid,
+      enterkeyhint: "send",
+      oninput: () => this.#typed(),
+      onkeydown: (event) => this.#key(event),
+    });
     this.hint = h("div", { class: "command-hint", "data-testid": "command-hint", "aria-live": "polite" });
-    this.node = h("form", { class: "composer", onsubmit: (event) => this.#submit(event) }, this.hint, h("div", { class: "composer-box" }, this.area, this.#bar()));
+    this.node = h(
+      "form",
+      { class: "composer", onsubmit: (event) => this.#submit(event) },
+      this.hint,
+      h("div", { class: "composer-box" }, this.area, this.#bar()),
+    );
     this.completion = new Completion(this.area, this.node, store);
   }
 
   #bar() {
-    const tool = (name, label, onclick) => h("button", { class: "icon-button", type: "button", title: label, "aria-label": label, onclick }, icon(name));
+    const tool = (name, label, onclick) =>
+      h(
+        "button",
+        { class: "icon-button", type: "button", title: label, "aria-label": label, onclick },
+        icon(name),
+      );
     const smile = tool("smile", "Emoji", () => openPicker(smile, (name) => this.#write(`:${name}: `)));
-    this.send = h("button", { class: "send", type: "submit", title: "Send", "aria-label": "Send", disabled: true, "data-testid": `${this.testid}-send` }, icon("send"));
+    this.send = h(
+      "button",
+      {
+        class: "send",
+        type: "submit",
+        title: "Send",
+        "aria-label": "Send",
+        disabled: true,
+        "data-testid": `${this.testid}-send`,
+      },
+      icon("send"),
+    );
     return h(
       "div",
       { class: "composer-bar" },
       smile,
       tool("at", "Mention somebody", () => this.#write("@")),
       tool("slash", "Run a command", () => this.#write("/")),
-      h("span", { class: "composer-help" }, h("kbd", {}, "Shift"), "+", h("kbd", {}, "Enter"), " for a new line"),
+      h(
+        "span",
+        { class: "composer-help" },
+        h("kbd", {}, "Shift"),
+        "+",
+        h("kbd", {}, "Enter"),
+        " for a new line",
+      ),
       this.send,
     );
   }
@@ -66,7 +100,11 @@ export class Composer {
     this.send.disabled = this.#sending || this.area.value.trim() === "";
     const command = COMMAND.exec(this.area.value)?.[1];
     const known = this.store.commands.find((one) => one.command === command);
-    this.hint.replaceChildren(...(known ? [h("strong", {}, `${known.command} ${known.usage_hint ?? ""}`), ` ${known.description ?? ""}`] : []));
+    this.hint.replaceChildren(
+      ...(known
+        ? [h("strong", {}, `${known.command} ${known.usage_hint ?? ""}`), ` ${known.description ?? ""}`]
+        : []),
+    );
   }
 
   #key(event) {
@@ -105,8 +143,10 @@ export class Composer {
     const user = this.store.userId;
     const command = COMMAND.exec(text);
     if (!command) return must("post", { user, channel, text, thread_ts: threadTs });
-    if (threadTs) throw new Error(`${command[1]} cannot be used in a thread. Send it in the channel instead.`);
-    if (!this.store.commands.some((one) => one.command === command[1])) throw new Error(`${command[1]} is not a command here. Type / to see what is.`);
+    if (threadTs)
+      throw new Error(`${command[1]} cannot be used in a thread. Send it in the channel instead.`);
+    if (!this.store.commands.some((one) => one.command === command[1]))
+      throw new Error(`${command[1]} is not a command here. Type / to see what is.`);
     await must("command", { user, channel, command: command[1], text: command[2] ?? "" });
     return null;
   }
@@ -114,7 +154,12 @@ export class Composer {
 
 /** The box that replaces a message's text while its author edits it. */
 export function editor(store, { text, save, cancel }) {
-  const area = h("textarea", { "data-testid": "edit-box", "aria-label": "Edit message", value: text, oninput: () => grow(area) });
+  const area = h("textarea", {
+    "data-testid": "edit-box",
+    "aria-label": "Edit message",
+    value: text,
+    oninput: () => grow(area),
+  });
   const keep = async () => {
     try {
       await save(area.value.trim());
@@ -126,7 +171,20 @@ export function editor(store, { text, save, cancel }) {
     "form",
     { class: "composer edit-box" },
     h("div", { class: "composer-box" }, area),
-    h("div", { class: "dialog-buttons" }, h("button", { class: "button button-small", type: "button", onclick: cancel }, "Cancel"), h("button", { class: "button button-small button-primary button-solid", type: "submit", "data-testid": "edit-save" }, "Save")),
+    h(
+      "div",
+      { class: "dialog-buttons" },
+      h("button", { class: "button button-small", type: "button", onclick: cancel }, "Cancel"),
+      h(
+        "button",
+        {
+          class: "button button-small button-primary button-solid",
+          type: "submit",
+          "data-testid": "edit-save",
+        },
+        "Save",
+      ),
+    ),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -14,10 +14,25 @@ export function confirmed(confirm, store) {
       h(
         "div",
         { class: "dialog-buttons" },
-        h("button", { class: "button", type: "button", "data-testid": "confirm-cancel", onclick: () => dialog.close("no") }, textLine(confirm.deny ?? "Cancel", store)),
         h(
           "button",
-          { class: `button ${confirm.style === "danger" ? "button-danger" : "button-primary"} button-solid`, type: "button", "data-testid": "confirm-ok", autofocus: true, onclick: () => dialog.close("yes") },
+          {
+            class: "button",
+            type: "button",
+            "data-testid": "confirm-cancel",
+            onclick: () => dialog.close("no"),
+          },
+          textLine(confirm.deny ?? "Cancel", store),
+        ),
+        h(
+          "button",
+          {
+            class: `button ${confirm.style === "danger" ? "button-danger" : "button-primary"} button-solid`,
+            type: "button",
+            "data-testid": "confirm-ok",
+            autofocus: true,
+            onclick: () => dialog.close("yes"),
+          },
           textLine(confirm.confirm ?? "Yes", store),
         ),
       ),

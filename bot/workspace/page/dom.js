@@ -6,7 +6,16 @@
  */
 
 const SVG = "http://www.w3.org/2000/svg";
-const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "multiple", "open", "hidden", "inert"]);
+const PROPERTIES = new Set([
+  "value",
+  "checked",
+  "disabled",
+  "selected",
+  "multiple",
+  "open",
+  "hidden",
+  "inert",
+]);
 
 /** An HTML element. Functions among `props` listen ("onclick"), null and false leave the attribute out. */
 export function h(tag, props, ...children) {
@@ -20,7 +29,9 @@ export function svg(tag, props, ...children) {
 
 function fill(node, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) set(node, name, value);
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 

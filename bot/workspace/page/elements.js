@@ -14,16 +14,20 @@ import { textLine, words } from "./texts.js";
 
 let pressed = null;
 
-/** Puts the keyboard back on what was pressed last; it was disabled while the app opened its modal. */
+/** Gives the keyboard, if nothing else has it, back to what was pressed last: it was disabled while a modal opened. */
 export function focusPressed() {
+  if (document.activeElement !== document.body) return;
   const { node, testid, ts } = pressed ?? {};
-  const again = node?.isConnected ? node : ts && document.querySelector(`[data-ts="${ts}"] [data-testid="${CSS.escape(testid)}"]`);
+  const again = node?.isConnected
+    ? node
+    : ts && document.querySelector(`[data-ts="${ts}"] [data-testid="${CSS.escape(testid)}"]`);
   again?.focus();
 }
 
 /** An element of a block, or null where it is not for this reader's eyes. */
 export function renderElement(element, blockId, surface) {
-  if (element.visible_to_user_ids?.length && !element.visible_to_user_ids.includes(surface.store.me.id)) return null;
+  if (element.visible_to_user_ids?.length && !element.visible_to_user_ids.includes(surface.store.me.id))
+    return null;
   const build = ELEMENTS[element.type];
   return build ? build(element, blockId, surface) : chooser(element, blockId, surface);
 }
@@ -119,7 +123,8 @@ function thumb(side, element, blockId, surface, chosen) {
       "data-side": side,
       "data-testid": `feedback-${side}`,
       onclick: async () => {
-        if (await interact(node, { element, blockId, surface, payload: { value: choice.value } })) chosen(side);
+        if (await interact(node, { element, blockId, surface, payload: { value: choice.value } }))
+          chosen(side);
       },
     },
     icon(side === "positive" ? "up" : "down"),
@@ -137,16 +142,28 @@ function overflow(element, blockId, surface) {
   }));
   const node = h(
     "button",
-    { class: "icon-button", type: "button", "aria-label": "More actions", "aria-haspopup": "menu", "data-testid": `overflow-${element.action_id}`, onclick: () => openMenu(node, items) },
+    {
+      class: "icon-button",
+      type: "button",
+      "aria-label": "More actions",
+      "aria-haspopup": "menu",
+      "data-testid": `overflow-${element.action_id}`,
+      onclick: () => openMenu(node, items),
+    },
     icon("more"),
   );
   return node;
 }
 
-const imageElement = (element) => picture(element.image_url ?? element.slack_file?.url, element.alt_text, "picture picture-small");
+const imageElement = (element) =>
+  picture(element.image_url ?? element.slack_file?.url, element.alt_text, "picture picture-small");
 
 function unavailable(element) {
-  return h("button", { class: "button", type: "button", disabled: true, title: "Not available in the local workspace" }, textLine(element.text));
+  return h(
+    "button",
+    { class: "button", type: "button", disabled: true, title: "Not available in the local workspace" },
+    textLine(element.text),
+  );
 }
 
 /** Selects, pickers, checkboxes and radio buttons outside an input block act as soon as something is chosen. */

@@ -50,13 +50,20 @@ export const characterOf = (name) => UNICODE.get(name.split("::")[0]);
 export function emoji(name) {
   const character = characterOf(name);
   if (!character) return `:${name}:`;
-  return h("span", { class: "emoji", role: "img", "aria-label": name.replaceAll("_", " "), title: `:${name}:` }, character);
+  return h(
+    "span",
+    { class: "emoji", role: "img", "aria-label": name.replaceAll("_", " "), title: `:${name}:` },
+    character,
+  );
 }
 
-/** Shortnames that contain `part`, those that begin with it first. */
+/** Shortnames that contain `part`, those that begin with it first; one name for each character. */
 export function findEmoji(part, most = 48) {
-  if (!part) return [...new Set([...FAVOURITES, ...UNICODE.keys()])].slice(0, most);
-  const found = [...UNICODE.keys()].filter((name) => name.includes(part));
-  found.sort((a, b) => Number(b.startsWith(part)) - Number(a.startsWith(part)) || a.length - b.length);
-  return found.slice(0, most);
+  const found = part
+    ? [...UNICODE.keys()].filter((name) => name.includes(part))
+    : [...FAVOURITES, ...UNICODE.keys()];
+  if (part)
+    found.sort((a, b) => Number(b.startsWith(part)) - Number(a.startsWith(part)) || a.length - b.length);
+  const once = new Map(found.reverse().map((name) => [UNICODE.get(name), name]));
+  return [...once.values()].reverse().slice(0, most);
 }

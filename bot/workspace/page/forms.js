@@ -45,17 +45,23 @@ function problemOf(block, state) {
   const { element } = block;
   if (isEmpty(state)) return block.optional ? null : "Please complete this required field.";
   const length = typeof state.value === "string" ? state.value.length : null;
-  if (element.min_length && length < element.min_length) return `Please write at least ${element.min_length} characters.`;
-  if (element.max_length && length > element.max_length) return `Please write at most ${element.max_length} characters.`;
-  if (element.type === "email_text_input" && !/^\S+@\S+\.\S+$/.test(state.value)) return "Please enter a valid email address.";
-  if (element.type === "url_text_input" && !/^https?:\/\/\S+$/.test(state.value)) return "Please enter a valid URL.";
+  if (element.min_length && length < element.min_length)
+    return `Please write at least ${element.min_length} characters.`;
+  if (element.max_length && length > element.max_length)
+    return `Please write at most ${element.max_length} characters.`;
+  if (element.type === "email_text_input" && !/^\S+@\S+\.\S+$/.test(state.value))
+    return "Please enter a valid email address.";
+  if (element.type === "url_text_input" && !/^https?:\/\/\S+$/.test(state.value))
+    return "Please enter a valid URL.";
   return element.type === "number_input" ? numberProblem(element, Number(state.value)) : null;
 }
 
 function numberProblem(element, number) {
   if (Number.isNaN(number)) return "Please enter a number.";
   if (!element.is_decimal_allowed && !Number.isInteger(number)) return "Please enter a whole number.";
-  if (element.min_value !== undefined && number < Number(element.min_value)) return `Please enter ${element.min_value} or more.`;
-  if (element.max_value !== undefined && number > Number(element.max_value)) return `Please enter ${element.max_value} or less.`;
+  if (element.min_value !== undefined && number < Number(element.min_value))
+    return `Please enter ${element.min_value} or more.`;
+  if (element.max_value !== undefined && number > Number(element.max_value))
+    return `Please enter ${element.max_value} or less.`;
   return null;
 }

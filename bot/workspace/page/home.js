@@ -11,7 +11,13 @@ export class Home {
 
   constructor(store) {
     this.store = store;
-    this.node = h("div", { class: "home scroller", role: "tabpanel", "aria-label": "Home", tabindex: "0", "data-testid": "home" });
+    this.node = h("div", {
+      class: "home scroller",
+      role: "tabpanel",
+      "aria-label": "Home",
+      tabindex: "0",
+      "data-testid": "home",
+    });
     this.draw = beforePaint(() => this.#draw());
     store.on("home", () => this.node.isConnected && this.draw());
   }
@@ -29,12 +35,16 @@ export class Home {
   #draw() {
     const view = this.store.homeView;
     if (!view) {
-      this.node.replaceChildren(h("p", { class: "quiet" }, "The app has not published a Home tab for you yet."));
+      this.node.replaceChildren(
+        h("p", { class: "quiet" }, "The app has not published a Home tab for you yet."),
+      );
       return;
     }
     if (view.id !== this.#id) this.#values = new FormValues(view);
     this.#id = view.id;
-    this.node.replaceChildren(h("div", { class: "home-view" }, renderBlocks(view.blocks, this.#surface(view))));
+    this.node.replaceChildren(
+      h("div", { class: "home-view" }, renderBlocks(view.blocks, this.#surface(view))),
+    );
   }
 
   #surface(view) {
@@ -44,7 +54,15 @@ export class Home {
       kind: "home",
       key: `home:${view.id}`,
       values: this.#values,
-      act: (blockId, actionId, payload) => must("action", { ...payload, user: this.store.userId, container, block_id: blockId, action_id: actionId, state: { values: this.#values.of(view.blocks) } }),
+      act: (blockId, actionId, payload) =>
+        must("action", {
+          ...payload,
+          user: this.store.userId,
+          container,
+          block_id: blockId,
+          action_id: actionId,
+          state: { values: this.#values.of(view.blocks) },
+        }),
     };
   }
 }

@@ -3,7 +3,8 @@ import { svg } from "./dom.js";
 
 const PATHS = {
   send: "M3 3.5 17 10 3 16.5 5.2 10.8 11 10 5.2 9.2Z",
-  smile: "M10 2.5a7.5 7.5 0 1 0 0 15 7.5 7.5 0 0 0 0-15ZM7.3 8.2v.4M12.7 8.2v.4M6.8 11.8c.8 1.5 1.9 2.2 3.2 2.2s2.4-.7 3.2-2.2",
+  smile:
+    "M10 2.5a7.5 7.5 0 1 0 0 15 7.5 7.5 0 0 0 0-15ZM7.3 8.2v.4M12.7 8.2v.4M6.8 11.8c.8 1.5 1.9 2.2 3.2 2.2s2.4-.7 3.2-2.2",
   thread: "M4 4h12v9H9.5L6 16v-3H4Z M7 7.5h6M7 10h4",
   more: "M10 4.5v.2M10 10v.2M10 15.5v.2",
   close: "M5 5 15 15M15 5 5 15",
@@ -23,6 +24,9 @@ const PATHS = {
 
 /** A drawing by name; decoration, so the button around it carries the label. */
 export function icon(name) {
-  const path = svg("path", { d: PATHS[name] ?? PATHS.more, class: name === "send" ? "filled" : "lined" });
+  const path = svg("path", {
+    d: PATHS[name] ?? PATHS.more,
+    class: { send: "filled", more: "dotted" }[name] ?? "lined",
+  });
   return svg("svg", { viewBox: "0 0 20 20", class: "icon", "aria-hidden": "true", focusable: "false" }, path);
 }

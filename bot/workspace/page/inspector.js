@@ -5,7 +5,12 @@ import { icon } from "./icons.js";
 
 const POLL_MS = 1200;
 const MOST = 300;
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const CLOCK = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  fractionalSecondDigits: 3,
+});
 
 /** The drawer and the button that opens it. */
 export class Inspector {
@@ -15,14 +20,53 @@ export class Inspector {
   constructor(node, button, store) {
     Object.assign(this, { node, button, store });
     this.rows = h("ol", { class: "calls", "data-testid": "calls" });
-    this.field = h("input", { class: "field", type: "search", placeholder: "Filter by method", "aria-label": "Filter by method", oninput: () => this.#filter() });
+    this.field = h("input", {
+      class: "field",
+      type: "search",
+      placeholder: "Filter by method",
+      "aria-label": "Filter by method",
+      oninput: () => this.#filter(),
+    });
     node.append(
       h(
         "header",
         { class: "pane-head" },
-        h("div", { class: "head-line" }, h("h2", {}, "Inspector"), h("button", { class: "icon-button", type: "button", "aria-label": "Close inspector", onclick: () => this.toggle(false) }, icon("close"))),
-        h("p", { class: "quiet" }, "What the app calls on this workspace, newest first. On Slack these calls go to slack.com/api."),
-        h("div", { class: "inspector-tools" }, this.field, h("button", { class: "button button-small", type: "button", "data-testid": "disconnect", title: "Closes the app's sockets, as Slack does every few hours", onclick: () => this.#disconnect() }, "Drop the socket")),
+        h(
+          "div",
+          { class: "head-line" },
+          h("h2", {}, "Inspector"),
+          h(
+            "button",
+            {
+              class: "icon-button",
+              type: "button",
+              "aria-label": "Close inspector",
+              onclick: () => this.toggle(false),
+            },
+            icon("close"),
+          ),
+        ),
+        h(
+          "p",
+          { class: "quiet" },
+          "What the app calls on this workspace, newest first. On Slack these calls go to slack.com/api.",
+        ),
+        h(
+          "div",
+          { class: "inspector-tools" },
+          this.field,
+          h(
+            "button",
+            {
+              class: "button button-small",
+              type: "button",
+              "data-testid": "disconnect",
+              title: "Closes the app's sockets, as Slack does every few hours",
+              onclick: () => this.#disconnect(),
+            },
+            "Drop the socket",
+          ),
+        ),
       ),
       h("div", { class: "scroller" }, this.rows),
     );
@@ -55,8 +99,25 @@ export class Inspector {
     const { answer } = call;
     const ok = answer?.ok !== false;
     const at = typeof call.at === "number" ? CLOCK.format(new Date(call.at * 1000)) : String(call.at ?? "");
-    const detail = h("details", {}, h("summary", {}, h("span", { class: "quiet" }, at), " ", h("strong", {}, call.method), " ", h("span", { class: ok ? "call-ok" : "call-failed" }, ok ? "ok" : (answer?.error ?? "failed"))));
-    detail.addEventListener("toggle", () => detail.childElementCount === 1 && detail.append(json("sent", call.args), json("answered", answer)), { once: true });
+    const detail = h(
+      "details",
+      {},
+      h(
+        "summary",
+        {},
+        h("span", { class: "quiet" }, at),
+        " ",
+        h("strong", {}, call.method),
+        " ",
+        h("span", { class: ok ? "call-ok" : "call-failed" }, ok ? "ok" : (answer?.error ?? "failed")),
+      ),
+    );
+    detail.addEventListener(
+      "toggle",
+      () =>
+        detail.childElementCount === 1 && detail.append(json("sent", call.args), json("answered", answer)),
+      { once: true },
+    );
     this.rows.prepend(h("li", { "data-method": call.method }, detail));
     while (this.rows.childElementCount > MOST) this.rows.lastElementChild.remove();
   }
@@ -76,4 +137,10 @@ export class Inspector {
   }
 }
 
-const json = (name, value) => h("div", {}, h("div", { class: "quiet" }, name), h("pre", { class: "code-block" }, JSON.stringify(value, null, 2)));
+const json = (name, value) =>
+  h(
+    "div",
+    {},
+    h("div", { class: "quiet" }, name),
+    h("pre", { class: "code-block" }, JSON.stringify(value, null, 2)),
+  );

@@ -39,7 +39,9 @@ function mayLoad(address) {
 export function picture(address, description, className = "picture") {
   if (typeof address === "string" && mayLoad(address)) {
     const image = h("img", { class: className, src: address, alt: description ?? "", loading: "lazy" });
-    image.addEventListener("error", () => image.replaceWith(pictureElsewhere(address, description)), { once: true });
+    image.addEventListener("error", () => image.replaceWith(pictureElsewhere(address, description)), {
+      once: true,
+    });
     return image;
   }
   return pictureElsewhere(address, description);
@@ -47,5 +49,10 @@ export function picture(address, description, className = "picture") {
 
 function pictureElsewhere(address, description) {
   const words = description || "Picture";
-  return h("span", { class: "picture-elsewhere", role: "img", "aria-label": words }, "🖼 ", link(address, words));
+  return h(
+    "span",
+    { class: "picture-elsewhere", role: "img", "aria-label": words },
+    "🖼 ",
+    link(address, words),
+  );
 }

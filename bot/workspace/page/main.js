@@ -21,7 +21,10 @@ const go = (address) => {
 };
 const channelPane = new ChannelPane(byId("channel"), store, go);
 const threadPane = new ThreadPane(byId("thread"), store, () => go(store.address(channelPane.id)));
-const sidebar = new Sidebar(byId("sidebar"), store, { current: () => channelPane.id, become: (user) => go(`#${user}/${channelPane.id ?? ""}`) });
+const sidebar = new Sidebar(byId("sidebar"), store, {
+  current: () => channelPane.id,
+  become: (user) => go(`#${user}/${channelPane.id ?? ""}`),
+});
 new Modals(store);
 new Inspector(byId("inspector"), byId("open-inspector"), store);
 showNotices(byId("toasts"), store);
@@ -52,8 +55,15 @@ async function follow() {
 /** The channel asked for; where this person has none of that id, the same kind of place, or the first. */
 function roomFor(id) {
   const mine = store.channels.filter((channel) => channel.is_member);
-  const direct = id?.startsWith("D") ? mine.find((channel) => channel.kind === "im" && store.isApp(channel.other)) : undefined;
-  return mine.find((channel) => channel.id === id) ?? direct ?? mine.find((channel) => channel.name === FIRST_CHANNEL) ?? mine[0];
+  const direct = id?.startsWith("D")
+    ? mine.find((channel) => channel.kind === "im" && store.isApp(channel.other))
+    : undefined;
+  return (
+    mine.find((channel) => channel.id === id) ??
+    direct ??
+    mine.find((channel) => channel.name === FIRST_CHANNEL) ??
+    mine[0]
+  );
 }
 
 async function become(user) {
@@ -73,8 +83,13 @@ function showSidebar(open) {
 }
 
 byId("open-sidebar").append(icon("menu"));
-byId("open-sidebar").addEventListener("click", () => showSidebar(!document.body.classList.contains("sidebar-open")));
+byId("open-sidebar").addEventListener("click", () =>
+  showSidebar(!document.body.classList.contains("sidebar-open")),
+);
 byId("channel").addEventListener("click", () => showSidebar(false));
-document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && channelPane.id && store.markRead(channelPane.id));
+document.addEventListener(
+  "visibilitychange",
+  () => document.visibilityState === "visible" && channelPane.id && store.markRead(channelPane.id),
+);
 window.addEventListener("hashchange", () => void follow());
 void follow();

@@ -12,26 +12,50 @@ const DEEPEST = 6;
 const WORD = /[\p{L}\p{N}]/u;
 const ENTITIES = { "&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&#39;": "'", "&nbsp;": "\u00a0" };
 
-const styled = (tag, group = 1) => (found, store, depth) => h(tag, {}, markdownInline(found[group], store, depth + 1));
+const styled =
+  (tag, group = 1) =>
+  (found, store, depth) =>
+    h(tag, {}, markdownInline(found[group], store, depth + 1));
 
 /** By first character, in order of preference: a pattern that must match exactly there, and what it becomes. */
 const MARKS = {
   "\\": [{ pattern: /\\([!-/:-@[-`{-~])/y, build: (found) => found[1] }],
-  "`": [{ pattern: /(`+)(?!`)([^`]|[^`][\s\S]*?[^`])\1(?!`)/y, build: (found) => h("code", { class: "code" }, found[2].replace(/^ (.+) $/, "$1")) }],
-  "!": [{ pattern: /!\[([^\]\n]*)\]\(\s*<?([^\s)>]+)>?(?:\s+"[^"\n]*")?\s*\)/y, build: (found) => picture(found[2], found[1], "picture picture-inline") }],
+  "`": [
+    {
+      pattern: /(`+)(?!`)([^`]|[^`][\s\S]*?[^`])\1(?!`)/y,
+      build: (found) => h("code", { class: "code" }, found[2].replace(/^ (.+) $/, "$1")),
+    },
+  ],
+  "!": [
+    {
+      pattern: /!\[([^\]\n]*)\]\(\s*<?([^\s)>]+)>?(?:\s+"[^"\n]*")?\s*\)/y,
+      build: (found) => picture(found[2], found[1], "picture picture-inline"),
+    },
+  ],
   "[": [
     {
-      pattern: /\[((?:[^[\]\n]|\[[^[\]\n]*\])+)\]\(\s*<?((?:[^\s()<>]|\([^\s()]*\))+)>?(?:\s+"[^"\n]*")?\s*\)/y,
+      pattern:
+        /\[((?:[^[\]\n]|\[[^[\]\n]*\])+)\]\(\s*<?((?:[^\s()<>]|\([^\s()]*\))+)>?(?:\s+"[^"\n]*")?\s*\)/y,
       build: (found, store, depth) => link(found[2], markdownInline(found[1], store, depth + 1)),
     },
   ],
   "<": [
     { pattern: /<@([UW][A-Z0-9]+)(?:\|[^>\n]*)?>/y, build: (found, store) => personMention(store, found[1]) },
-    { pattern: /<#(C[A-Z0-9]+)(?:\|([^>\n]*))?>/y, build: (found, store) => channelMention(store, found[1], found[2]) },
-    { pattern: /<((?:https?:\/\/|mailto:)[^\s<>|]+)(?:\|([^<>\n]+))?>/y, build: (found) => link(found[1], found[2] ?? found[1]) },
+    {
+      pattern: /<#(C[A-Z0-9]+)(?:\|([^>\n]*))?>/y,
+      build: (found, store) => channelMention(store, found[1], found[2]),
+    },
+    {
+      pattern: /<((?:https?:\/\/|mailto:)[^\s<>|]+)(?:\|([^<>\n]+))?>/y,
+      build: (found) => link(found[1], found[2] ?? found[1]),
+    },
   ],
   "*": [
-    { pattern: /\*\*\*(?!\s)([^\n]*?[^\s*])\*\*\*/y, build: (found, store, depth) => h("strong", {}, h("em", {}, markdownInline(found[1], store, depth + 1))) },
+    {
+      pattern: /\*\*\*(?!\s)([^\n]*?[^\s*])\*\*\*/y,
+      build: (found, store, depth) =>
+        h("strong", {}, h("em", {}, markdownInline(found[1], store, depth + 1))),
+    },
     { pattern: /\*\*(?!\s)([^\n]*?[^\s])\*\*(?!\*)/y, build: styled("strong") },
     { pattern: /\*(?![\s*])((?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?!\*)/y, build: styled("em") },
   ],
@@ -43,7 +67,13 @@ const MARKS = {
   ":": [{ pattern: /:([a-z0-9_+'-]+):/y, build: (found) => emoji(found[1]) }],
   "&": [{ pattern: /&(?:lt|gt|amp|quot|#39|nbsp);/y, build: (found) => ENTITIES[found[0]] }],
   "\n": [{ pattern: /\n/y, build: () => h("br") }],
-  h: [{ pattern: /https?:\/\/[^\s<>|]*[^\s<>|.,;:!?'")\]*_~`]/y, build: (found) => link(found[0], found[0]), atWordStart: true }],
+  h: [
+    {
+      pattern: /https?:\/\/[^\s<>|]*[^\s<>|.,;:!?'")\]*_~`]/y,
+      build: (found) => link(found[0], found[0]),
+      atWordStart: true,
+    },
+  ],
 };
 
 /** The nodes of one paragraph's text. */
@@ -51,7 +81,7 @@ export function markdownInline(text, store, depth = 0) {
   if (depth > DEEPEST) return [text];
   const nodes = [];
   let plain = 0;
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const read = markAt(text, at);
     if (!read) {
       at += 1;

@@ -16,14 +16,15 @@ const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 const DEEPEST = 8;
 
 /** A Markdown text as an array of nodes. */
-export const markdown = (text, store) => blocks(String(text).replaceAll("\r\n", "\n").replaceAll("\t", "    ").split("\n"), store, 0);
+export const markdown = (text, store) =>
+  blocks(String(text).replaceAll("\r\n", "\n").replaceAll("\t", "    ").split("\n"), store, 0);
 
 /** Each reader looks at `lines[at]`; where it finds its construct it gives the node and the next line. */
 const READERS = [readFence, readHeading, readRule, readQuote, readTable, readList];
 
 function blocks(lines, store, depth) {
   const nodes = [];
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     if (lines[at].trim() === "") {
       at += 1;
       continue;
@@ -52,14 +53,25 @@ function readFence(lines, at) {
   while (end < lines.length && !closing.test(lines[end])) end += 1;
   const code = h("code", {}, lines.slice(at + 1, end).join("\n"));
   const language = open[2] ? h("span", { class: "code-language" }, open[2]) : null;
-  return { node: h("pre", { class: language ? "code-block with-language" : "code-block", tabindex: "0" }, language, code), next: end + 1 };
+  return {
+    node: h(
+      "pre",
+      { class: language ? "code-block with-language" : "code-block", tabindex: "0" },
+      language,
+      code,
+    ),
+    next: end + 1,
+  };
 }
 
 function readHeading(lines, at, store) {
   const found = HEADING.exec(lines[at]);
   if (!found) return null;
   const level = Math.min(6, found[1].length + 2);
-  return { node: h(`h${level}`, { class: `md-heading md-h${found[1].length}` }, markdownInline(found[2], store)), next: at + 1 };
+  return {
+    node: h(`h${level}`, { class: `md-heading md-h${found[1].length}` }, markdownInline(found[2], store)),
+    next: at + 1,
+  };
 }
 
 function readRule(lines, at) {
@@ -69,7 +81,12 @@ function readRule(lines, at) {
 function readQuote(lines, at, store, depth) {
   if (!QUOTE.test(lines[at])) return null;
   let end = at;
-  while (end < lines.length && lines[end].trim() !== "" && (QUOTE.test(lines[end]) || !beginsBlock(lines, end))) end += 1;
+  while (
+    end < lines.length &&
+    lines[end].trim() !== "" &&
+    (QUOTE.test(lines[end]) || !beginsBlock(lines, end))
+  )
+    end += 1;
   const inner = lines.slice(at, end).map((line) => line.replace(QUOTE, ""));
   return { node: h("blockquote", {}, blocks(inner, store, depth + 1)), next: end };
 }
@@ -78,7 +95,10 @@ function readQuote(lines, at, store, depth) {
 function cellsOf(line) {
   const cells = [""];
   let code = false;
-  const row = line.trim().replace(/^\|/, "").replace(/(^|[^\\])\|$/, "$1");
+  const row = line
+    .trim()
+    .replace(/^\|/, "")
+    .replace(/(^|[^\\])\|$/, "$1");
   for (let at = 0; at < row.length; at += 1) {
     if (row[at] === "`") code = !code;
     if (row[at] === "\\" && row[at + 1] === "|") cells[cells.length - 1] += row[(at += 1)];
@@ -93,7 +113,10 @@ function alignmentOf(mark) {
   return mark.endsWith(":") ? "align-right" : "align-left";
 }
 
-const isTableAt = (lines, at) => lines[at].includes("|") && TABLE_RULE.test(lines[at + 1] ?? "") && cellsOf(lines[at]).length === cellsOf(lines[at + 1]).length;
+const isTableAt = (lines, at) =>
+  lines[at].includes("|") &&
+  TABLE_RULE.test(lines[at + 1] ?? "") &&
+  cellsOf(lines[at]).length === cellsOf(lines[at + 1]).length;
 
 function readTable(lines, at, store) {
   if (!isTableAt(lines, at)) return null;
@@ -101,12 +124,30 @@ function readTable(lines, at, store) {
   const align = cellsOf(lines[at + 1]).map(alignmentOf);
   let end = at + 2;
   while (end < lines.length && lines[end].trim() !== "" && lines[end].includes("|")) end += 1;
-  const cell = (tag, text, column) => h(tag, { class: align[column], scope: tag === "th" ? "col" : null }, markdownInline(text, store));
+  const cell = (tag, text, column) =>
+    h(tag, { class: align[column], scope: tag === "th" ? "col" : null }, markdownInline(text, store));
   const row = (line) => {
     const cells = cellsOf(line);
-    return h("tr", {}, head.map((_, column) => cell("td", cells[column] ?? "", column)));
+    return h(
+      "tr",
+      {},
+      head.map((_, column) => cell("td", cells[column] ?? "", column)),
+    );
   };
-  const table = h("table", {}, h("thead", {}, h("tr", {}, head.map((text, column) => cell("th", text, column)))), h("tbody", {}, lines.slice(at + 2, end).map(row)));
+  const table = h(
+    "table",
+    {},
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        head.map((text, column) => cell("th", text, column)),
+      ),
+    ),
+    h("tbody", {}, lines.slice(at + 2, end).map(row)),
+  );
   return { node: h("div", { class: "table-frame", tabindex: "0" }, table), next: end };
 }
 
@@ -122,9 +163,17 @@ function readList(lines, at, store, depth) {
   let end = at;
   while (end < lines.length) {
     const found = ITEM.exec(lines[end]);
-    if (!found || Math.abs(found[1].length - base) > 1 || /\d/.test(found[2]) !== ordered || RULE.test(lines[end])) break;
+    if (
+      !found ||
+      Math.abs(found[1].length - base) > 1 ||
+      /\d/.test(found[2]) !== ordered ||
+      RULE.test(lines[end])
+    )
+      break;
     const next = endOfItem(lines, end + 1, base);
-    items.push(itemNode([found[4], ...lines.slice(end + 1, next).map((line) => dedent(line, base + 2))], store, depth));
+    items.push(
+      itemNode([found[4], ...lines.slice(end + 1, next).map((line) => dedent(line, base + 2))], store, depth),
+    );
     end = next;
   }
   const node = h(ordered ? "ol" : "ul", { start: ordered ? Number.parseInt(first[2], 10) : null }, items);
@@ -135,7 +184,12 @@ function endOfItem(lines, from, base) {
   let at = from;
   while (at < lines.length) {
     const blank = lines[at].trim() === "";
-    if (blank && (at + 1 >= lines.length || indentOf(lines[at + 1]) <= base + 1) && !ITEM.test(lines[at + 1] ?? "")) break;
+    if (
+      blank &&
+      (at + 1 >= lines.length || indentOf(lines[at + 1]) <= base + 1) &&
+      !ITEM.test(lines[at + 1] ?? "")
+    )
+      break;
     if (!blank && indentOf(lines[at]) <= base + 1 && beginsBlock(lines, at)) break;
     if (!blank && indentOf(lines[at]) <= base && lines[at - 1].trim() === "") break;
     at += 1;
@@ -148,7 +202,12 @@ const dedent = (line, by) => line.slice(Math.min(by, indentOf(line)));
 function itemNode(lines, store, depth) {
   const task = TASK.exec(lines[0]);
   if (!task) return h("li", {}, loosened(blocks(lines, store, depth + 1)));
-  const box = h("input", { type: "checkbox", checked: task[1] !== " ", disabled: true, "aria-label": task[1] === " " ? "open" : "done" });
+  const box = h("input", {
+    type: "checkbox",
+    checked: task[1] !== " ",
+    disabled: true,
+    "aria-label": task[1] === " " ? "open" : "done",
+  });
   return h("li", { class: "task" }, box, loosened(blocks([task[2], ...lines.slice(1)], store, depth + 1)));
 }
 
@@ -160,11 +219,31 @@ function loosened(nodes) {
 
 function beginsBlock(lines, at) {
   const line = lines[at];
-  return FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || ITEM.test(line) || isTableAt(lines, at);
+  return (
+    FENCE.test(line) ||
+    HEADING.test(line) ||
+    RULE.test(line) ||
+    QUOTE.test(line) ||
+    ITEM.test(line) ||
+    isTableAt(lines, at)
+  );
 }
 
 function readParagraph(lines, at, store) {
   let end = at + 1;
   while (end < lines.length && lines[end].trim() !== "" && !beginsBlock(lines, end)) end += 1;
-  return { node: h("p", {}, markdownInline(lines.slice(at, end).map((line) => line.trimStart()).join("\n"), store)), next: end };
+  return {
+    node: h(
+      "p",
+      {},
+      markdownInline(
+        lines
+          .slice(at, end)
+          .map((line) => line.trimStart())
+          .join("\n"),
+        store,
+      ),
+    ),
+    next: end,
+  };
 }

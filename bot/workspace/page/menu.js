@@ -9,7 +9,11 @@ let closeOpen = () => {};
  */
 export function openMenu(anchor, items) {
   const nodes = items.map((item) => menuItem(item, () => close()));
-  const menu = h("div", { class: "menu", role: "menu", "data-testid": "menu", onkeydown: (event) => walk(event, nodes) }, nodes);
+  const menu = h(
+    "div",
+    { class: "menu", role: "menu", "data-testid": "menu", onkeydown: (event) => walk(event, nodes) },
+    nodes,
+  );
   const close = openBeside(anchor, menu);
   nodes[0]?.focus();
 }
@@ -25,7 +29,8 @@ function menuItem(item, close) {
     },
   };
   const inside = [h("span", {}, item.label), item.hint ? h("span", { class: "menu-hint" }, item.hint) : null];
-  if (item.href) return h("a", { ...props, href: item.href, target: "_blank", rel: "noopener noreferrer" }, inside);
+  if (item.href)
+    return h("a", { ...props, href: item.href, target: "_blank", rel: "noopener noreferrer" }, inside);
   return h("button", { ...props, type: "button" }, inside);
 }
 
@@ -40,22 +45,50 @@ function walk(event, nodes) {
 /** A picker of emoji; `pick(name)` hears the choice. */
 export function openPicker(anchor, pick) {
   const grid = h("div", { class: "picker-grid", role: "group", "aria-label": "Emoji" });
-  const field = h("input", { class: "field", type: "search", placeholder: "Search emoji", "aria-label": "Search emoji", "data-testid": "emoji-search" });
+  const field = h("input", {
+    class: "field",
+    type: "search",
+    placeholder: "Search emoji",
+    "aria-label": "Search emoji",
+    "data-testid": "emoji-search",
+  });
   const show = () => grid.replaceChildren(...offered(field.value.trim().toLowerCase()));
   const offered = (part) => {
     const names = findEmoji(part);
     return names.length > 0 ? names.map(cell) : [h("p", { class: "quiet" }, "No emoji of that name")];
   };
   const cell = (name) =>
-    h("button", { class: "picker-cell", type: "button", title: `:${name}:`, "aria-label": name, "data-testid": `emoji-${name}`, onclick: () => choose(name) }, characterOf(name));
+    h(
+      "button",
+      {
+        class: "picker-cell",
+        type: "button",
+        title: `:${name}:`,
+        "aria-label": name,
+        "data-testid": `emoji-${name}`,
+        onclick: () => choose(name),
+      },
+      characterOf(name),
+    );
   const choose = (name) => {
     close();
     pick(name);
   };
   field.addEventListener("input", show);
-  field.addEventListener("keydown", (event) => event.key === "Enter" && grid.querySelector("button")?.click());
+  field.addEventListener(
+    "keydown",
+    (event) => event.key === "Enter" && grid.querySelector("button")?.click(),
+  );
   show();
-  const close = openBeside(anchor, h("div", { class: "menu picker", role: "dialog", "aria-label": "Pick an emoji", "data-testid": "emoji-picker" }, field, grid));
+  const close = openBeside(
+    anchor,
+    h(
+      "div",
+      { class: "menu picker", role: "dialog", "aria-label": "Pick an emoji", "data-testid": "emoji-picker" },
+      field,
+      grid,
+    ),
+  );
   field.focus();
 }
 

@@ -21,7 +21,13 @@ export function renderMessage(message, place) {
   const { store, compact } = place;
   const author = authorOf(message, store);
   const editing = store.remembered(`editing:${place.channel}:${message.ts}`, false);
-  const classes = ["message", compact ? "compact" : "", message.ephemeral ? "ephemeral" : "", message.streaming ? "streaming" : "", editing ? "editing" : ""];
+  const classes = [
+    "message",
+    compact ? "compact" : "",
+    message.ephemeral ? "ephemeral" : "",
+    message.streaming ? "streaming" : "",
+    editing ? "editing" : "",
+  ];
   return h(
     "article",
     {
@@ -33,18 +39,36 @@ export function renderMessage(message, place) {
       "aria-label": `${author.name}, ${clock(message.ts)}`,
       "aria-busy": message.streaming ? "true" : null,
     },
-    compact ? h("span", { class: "gutter-time", "aria-hidden": "true" }, clock(message.ts)) : avatar(author.user, { picture: author.picture }),
-    h("div", { class: "message-main" }, message.ephemeral ? onlyYou(message, place) : null, compact ? null : heading(message, author), editing ? editBox(message, place) : body(message, place), footer(message, place)),
+    compact
+      ? h("span", { class: "gutter-time", "aria-hidden": "true" }, clock(message.ts))
+      : avatar(author.user, { picture: author.picture }),
+    h(
+      "div",
+      { class: "message-main" },
+      message.ephemeral ? onlyYou(message, place) : null,
+      compact ? null : heading(message, author),
+      editing ? editBox(message, place) : body(message, place),
+      footer(message, place),
+    ),
     message.ephemeral || editing || message.subtype === "tombstone" ? null : tools(message, place),
   );
 }
 
 function authorOf(message, store) {
-  if (message.subtype === "tombstone") return { name: "Deleted message", picture: "🗑", user: { id: "deleted", name: "deleted" } };
-  const known = store.user(message.user) ?? { id: message.user ?? message.bot_id ?? "?", name: message.user ?? "?", is_bot: Boolean(message.bot_id) };
+  if (message.subtype === "tombstone")
+    return { name: "Deleted message", picture: "🗑", user: { id: "deleted", name: "deleted" } };
+  const known = store.user(message.user) ?? {
+    id: message.user ?? message.bot_id ?? "?",
+    name: message.user ?? "?",
+    is_bot: Boolean(message.bot_id),
+  };
   const name = message.username ?? known.real_name ?? known.name;
   const picture = message.icons?.emoji ? emoji(message.icons.emoji.replaceAll(":", "")) : "";
-  return { name: name || known.name, picture, user: message.username ? { ...known, real_name: message.username } : known };
+  return {
+    name: name || known.name,
+    picture,
+    user: message.username ? { ...known, real_name: message.username } : known,
+  };
 }
 
 function heading(message, author) {
@@ -53,7 +77,11 @@ function heading(message, author) {
     { class: "message-head" },
     h("span", { class: "author" }, author.name),
     message.bot_id || author.user.is_bot ? h("span", { class: "badge" }, "APP") : null,
-    h("time", { title: inFull(message.ts), datetime: new Date(Number.parseFloat(message.ts) * 1000).toISOString() }, clock(message.ts)),
+    h(
+      "time",
+      { title: inFull(message.ts), datetime: new Date(Number.parseFloat(message.ts) * 1000).toISOString() },
+      clock(message.ts),
+    ),
   );
 }
 
@@ -63,19 +91,38 @@ function onlyYou(message, { store, channel }) {
     { class: "only-you" },
     icon("eye"),
     "Only visible to you",
-    h("button", { class: "link-button", type: "button", "data-testid": "dismiss", onclick: () => store.dismiss(channel, message) }, "Dismiss"),
+    h(
+      "button",
+      {
+        class: "link-button",
+        type: "button",
+        "data-testid": "dismiss",
+        onclick: () => store.dismiss(channel, message),
+      },
+      "Dismiss",
+    ),
   );
 }
 
 function body(message, place) {
   const { store, channel } = place;
   const key = `${channel}:${message.ts}`;
-  const edited = message.edited ? h("span", { class: "quiet", title: inFull(message.edited.ts ?? message.ts) }, " (edited)") : null;
+  const edited = message.edited
+    ? h("span", { class: "quiet", title: inFull(message.edited.ts ?? message.ts) }, " (edited)")
+    : null;
   const files = (message.files ?? []).map(fileCard);
-  return h("div", { class: "message-body" }, content(message, place, key), edited, files, message.streaming ? h("span", { class: "cursor", "aria-hidden": "true" }) : null);
+  return h(
+    "div",
+    { class: "message-body" },
+    content(message, place, key),
+    edited,
+    files,
+    message.streaming ? h("span", { class: "cursor", "aria-hidden": "true" }) : null,
+  );
 
   function content() {
-    if (!isWritten(message) && message.blocks?.length) return renderBlocks(message.blocks, surfaceOf(message, place, key));
+    if (!isWritten(message) && message.blocks?.length)
+      return renderBlocks(message.blocks, surfaceOf(message, place, key));
     const text = message.text ?? "";
     const nodes = message.streaming ? markdown(text, store) : mrkdwn(text, store);
     return text ? long(h("div", { class: "text" }, nodes), key, store) : null;
@@ -83,7 +130,8 @@ function body(message, place) {
 }
 
 /** Typed by a person: its rich_text only mirrors the text, which says more about lists and quotes. */
-const isWritten = (message) => !message.bot_id && message.text && (message.blocks ?? []).every((block) => block.type === "rich_text");
+const isWritten = (message) =>
+  !message.bot_id && message.text && (message.blocks ?? []).every((block) => block.type === "rich_text");
 
 function surfaceOf(message, { store, channel }, key) {
   const container = { type: "message", channel, ts: message.ts };
@@ -95,7 +143,15 @@ function surfaceOf(message, { store, channel }, key) {
     key,
     kind: "message",
     files: message.files,
-    act: (blockId, actionId, payload) => must("action", { ...payload, user: store.userId, container, block_id: blockId, action_id: actionId, state: { values: values.of(message.blocks) } }),
+    act: (blockId, actionId, payload) =>
+      must("action", {
+        ...payload,
+        user: store.userId,
+        container,
+        block_id: blockId,
+        action_id: actionId,
+        state: { values: values.of(message.blocks) },
+      }),
   };
 }
 
@@ -116,7 +172,11 @@ function editBox(message, place) {
 }
 
 function footer(message, place) {
-  const parts = [reactions(message, place), place.inThread ? null : threadLink(message, place), place.inThread ? null : threadStatus(message, place)];
+  const parts = [
+    reactions(message, place),
+    place.inThread ? null : threadLink(message, place),
+    place.inThread ? null : threadStatus(message, place),
+  ];
   return parts.some(Boolean) ? h("div", { class: "message-foot" }, parts) : null;
 }
 
@@ -126,16 +186,39 @@ function reactions(message, place) {
   const chips = message.reactions.map(({ name, users, count }) => {
     const mine = users.includes(store.userId);
     const who = users.map((id) => store.user(id)?.real_name ?? id).join(", ");
-    const props = { class: "reaction", type: "button", "aria-pressed": String(mine), title: `${who} reacted with :${name}:`, "aria-label": `${name}, ${count}`, "data-testid": `reaction-${name}` };
-    return h("button", { ...props, onclick: () => react(message, place, name, mine) }, emoji(name), h("span", {}, count ?? users.length));
+    const props = {
+      class: "reaction",
+      type: "button",
+      "aria-pressed": String(mine),
+      title: `${who} reacted with :${name}:`,
+      "aria-label": `${name}, ${count}`,
+      "data-testid": `reaction-${name}`,
+    };
+    return h(
+      "button",
+      { ...props, onclick: () => react(message, place, name, mine) },
+      emoji(name),
+      h("span", {}, count ?? users.length),
+    );
   });
-  const add = h("button", { class: "reaction", type: "button", "aria-label": "Add reaction", onclick: () => openPicker(add, (name) => react(message, place, name)) }, icon("smile"));
+  const add = h(
+    "button",
+    {
+      class: "reaction",
+      type: "button",
+      "aria-label": "Add reaction",
+      onclick: () => openPicker(add, (name) => react(message, place, name)),
+    },
+    icon("smile"),
+  );
   return h("div", { class: "reactions" }, chips, add);
 }
 
 async function react(message, { store, channel }, name, remove = false) {
   const mine = message.reactions?.find((one) => one.name === name)?.users.includes(store.userId);
-  await attempt(store, () => must("react", { user: store.userId, channel, ts: message.ts, name, remove: remove || Boolean(mine) }));
+  await attempt(store, () =>
+    must("react", { user: store.userId, channel, ts: message.ts, name, remove: remove || Boolean(mine) }),
+  );
 }
 
 /** Runs `work` and tells the person what went wrong, if anything. */
@@ -151,23 +234,63 @@ function threadLink(message, { store, openThread }) {
   if (!message.reply_count) return null;
   const faces = (message.reply_users ?? []).slice(0, 4).map((id) => avatar(store.user(id), { small: true }));
   const count = `${message.reply_count} ${message.reply_count === 1 ? "reply" : "replies"}`;
-  const last = message.latest_reply ? h("span", { class: "quiet" }, `Last reply ${ago(message.latest_reply)}`) : null;
-  return h("button", { class: "thread-link", type: "button", "data-testid": "thread-link", onclick: () => openThread(message.ts) }, faces, h("strong", {}, count), last);
+  const last = message.latest_reply
+    ? h("span", { class: "quiet" }, `Last reply ${ago(message.latest_reply)}`)
+    : null;
+  return h(
+    "button",
+    {
+      class: "thread-link",
+      type: "button",
+      "data-testid": "thread-link",
+      onclick: () => openThread(message.ts),
+    },
+    faces,
+    h("strong", {}, count),
+    last,
+  );
 }
 
 function threadStatus(message, { store, channel }) {
   const status = store.status(channel, message.ts);
-  return status ? h("div", { class: "status-small" }, `${store.app.name ?? "The app"} ${status.status}`) : null;
+  return status
+    ? h("div", { class: "status-small" }, `${store.app.name ?? "The app"} ${status.status}`)
+    : null;
 }
 
 function tools(message, place) {
   const { store } = place;
-  const tool = (name, label, testid, onclick) => h("button", { class: "icon-button", type: "button", title: label, "aria-label": label, tabindex: "-1", "data-testid": testid, onclick }, icon(name));
-  const smile = tool("smile", "Add reaction", "message-react", () => openPicker(smile, (name) => react(message, place, name)));
-  const reply = place.inThread ? null : tool("thread", "Reply in thread", "message-reply", () => place.openThread(message.thread_ts ?? message.ts));
+  const tool = (name, label, testid, onclick) =>
+    h(
+      "button",
+      {
+        class: "icon-button",
+        type: "button",
+        title: label,
+        "aria-label": label,
+        tabindex: "-1",
+        "data-testid": testid,
+        onclick,
+      },
+      icon(name),
+    );
+  const smile = tool("smile", "Add reaction", "message-react", () =>
+    openPicker(smile, (name) => react(message, place, name)),
+  );
+  const reply = place.inThread
+    ? null
+    : tool("thread", "Reply in thread", "message-reply", () =>
+        place.openThread(message.thread_ts ?? message.ts),
+      );
   const more = tool("more", "More actions", "message-menu", () => openMenu(more, menuOf(message, place)));
   more.setAttribute("aria-haspopup", "menu");
-  return h("div", { class: "message-tools", role: "toolbar", "aria-label": `Message actions`, hidden: !store.me }, smile, reply, more);
+  return h(
+    "div",
+    { class: "message-tools", role: "toolbar", "aria-label": `Message actions`, hidden: !store.me },
+    smile,
+    reply,
+    more,
+  );
 }
 
 function menuOf(message, place) {
@@ -176,9 +299,14 @@ function menuOf(message, place) {
     label: name,
     hint: description || store.app.name,
     testid: `shortcut-${callback_id}`,
-    pick: () => attempt(store, () => must("shortcut", { user: store.userId, callback_id, channel, ts: message.ts })),
+    pick: () =>
+      attempt(store, () => must("shortcut", { user: store.userId, callback_id, channel, ts: message.ts })),
   }));
-  const copy = { label: "Copy text", testid: "message-copy", pick: () => attempt(store, () => navigator.clipboard.writeText(asTyped(message.text ?? "", store))) };
+  const copy = {
+    label: "Copy text",
+    testid: "message-copy",
+    pick: () => attempt(store, () => navigator.clipboard.writeText(asTyped(message.text ?? "", store))),
+  };
   const own = message.user === store.userId && !message.bot_id ? ownItems(message, place) : [];
   return [...shortcuts, copy, ...own];
 }
@@ -190,8 +318,14 @@ function ownItems(message, place) {
     redraw(message.ts);
   };
   const remove = async () => {
-    const question = { title: "Delete message", text: `Delete “${asWords(message.text ?? "", store).slice(0, 200)}”? This cannot be undone.`, confirm: "Delete", style: "danger" };
-    if (await confirmed(question, store)) await attempt(store, () => must("delete", { user: store.userId, channel, ts: message.ts }));
+    const question = {
+      title: "Delete message",
+      text: `Delete “${asWords(message.text ?? "", store).slice(0, 200)}”? This cannot be undone.`,
+      confirm: "Delete",
+      style: "danger",
+    };
+    if (await confirmed(question, store))
+      await attempt(store, () => must("delete", { user: store.userId, channel, ts: message.ts }));
   };
   return [
     { label: "Edit message", testid: "message-edit", pick: edit },

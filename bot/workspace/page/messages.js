@@ -16,9 +16,29 @@ export class MessageList {
 
   constructor(place, read, { label, above = () => [], beforeEach = () => null }) {
     Object.assign(this, { place: { ...place, redraw: (ts) => this.#redraw(ts) }, read, above, beforeEach });
-    this.list = h("div", { class: "message-list", role: "group", "aria-label": label, onkeydown: (event) => this.#walk(event) });
-    this.newer = h("button", { class: "newer", type: "button", hidden: true, "data-testid": "newer", onclick: () => this.toEnd() }, icon("arrow"), "New messages");
-    this.scroller = h("div", { class: "scroller", tabindex: "0", "aria-label": label, role: "region", onscroll: () => this.#scrolled() }, this.list);
+    this.list = h("div", {
+      class: "message-list",
+      role: "group",
+      "aria-label": label,
+      onkeydown: (event) => this.#walk(event),
+    });
+    this.newer = h(
+      "button",
+      { class: "newer", type: "button", hidden: true, "data-testid": "newer", onclick: () => this.toEnd() },
+      icon("arrow"),
+      "New messages",
+    );
+    this.scroller = h(
+      "div",
+      {
+        class: "scroller",
+        tabindex: "0",
+        "aria-label": label,
+        role: "region",
+        onscroll: () => this.#scrolled(),
+      },
+      this.list,
+    );
     this.node = h("div", { class: "message-frame" }, this.scroller, this.newer);
     this.draw = beforePaint(() => this.#draw());
     new ResizeObserver(() => this.#following && this.#jump()).observe(this.list);
@@ -29,7 +49,8 @@ export class MessageList {
   #draw() {
     const messages = this.read();
     const had = this.#drawn.size;
-    const parts = messages === null ? [h("p", { class: "quiet loading" }, "Loading…")] : this.#parts(messages);
+    const parts =
+      messages === null ? [h("p", { class: "quiet loading" }, "Loading…")] : this.#parts(messages);
     place(this.list, [...this.above(), ...parts]);
     if (this.#following) this.#jump();
     else if (this.#drawn.size > had && had > 0) this.newer.hidden = false;
@@ -59,13 +80,18 @@ export class MessageList {
       this.#following = false;
       this.draw();
     };
-    return h("button", { class: "button earlier", type: "button", "data-testid": "earlier", onclick: more }, `Show earlier messages (${count})`);
+    return h(
+      "button",
+      { class: "button earlier", type: "button", "data-testid": "earlier", onclick: more },
+      `Show earlier messages (${count})`,
+    );
   }
 
   #node(message, compact) {
     const known = this.#drawn.get(message.ts);
     const status = this.place.store.status(this.place.channel, message.ts);
-    if (known && known.message === message && known.compact === compact && known.status === status) return known.node;
+    if (known && known.message === message && known.compact === compact && known.status === status)
+      return known.node;
     const node = renderMessage(message, { ...this.place, compact });
     if (known?.node.isConnected) swap(known.node, node);
     this.#drawn.set(message.ts, { message, compact, status, node });
@@ -112,7 +138,8 @@ export class MessageList {
   }
 }
 
-const divider = (text) => h("div", { class: "day", role: "separator", "aria-label": text }, h("span", {}, text));
+const divider = (text) =>
+  h("div", { class: "day", role: "separator", "aria-label": text }, h("span", {}, text));
 
 function isSameRun(before, message) {
   if (!before || before.ephemeral || message.ephemeral || before.user !== message.user) return false;

@@ -21,7 +21,8 @@ export class Modals {
       void this.#close();
     });
     this.dialog.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.dialog.querySelector("form")?.requestSubmit();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey))
+        this.dialog.querySelector("form")?.requestSubmit();
     });
     document.body.append(this.dialog);
     store.on("views", () => this.#show());
@@ -39,7 +40,7 @@ export class Modals {
       this.#errors.clear();
       this.#shown = null;
       if (this.dialog.open) this.dialog.close();
-      if (document.activeElement === document.body) focusPressed();
+      requestAnimationFrame(focusPressed);
       return;
     }
     if (this.#shown === view) return;
@@ -51,7 +52,10 @@ export class Modals {
   }
 
   #focusFirst() {
-    const first = this.dialog.querySelector(".modal-body :is(input, textarea, select):not([disabled])") ?? this.dialog.querySelector("[data-testid=modal-submit]") ?? this.dialog.querySelector("[data-testid=modal-close]");
+    const first =
+      this.dialog.querySelector(".modal-body :is(input, textarea, select):not([disabled])") ??
+      this.dialog.querySelector("[data-testid=modal-submit]") ??
+      this.dialog.querySelector("[data-testid=modal-close]");
     first?.focus();
   }
 
@@ -63,7 +67,13 @@ export class Modals {
   #draw(view) {
     const title = newId("modal");
     const body = h("div", { class: "modal-body" }, renderBlocks(view.blocks, this.#surface(view)));
-    const form = h("form", { novalidate: true, onsubmit: (event) => this.#submit(event, view) }, this.#head(view, title), body, this.#foot(view));
+    const form = h(
+      "form",
+      { novalidate: true, onsubmit: (event) => this.#submit(event, view) },
+      this.#head(view, title),
+      body,
+      this.#foot(view),
+    );
     const scrolled = this.dialog.querySelector(".modal-body")?.scrollTop ?? 0;
     this.dialog.setAttribute("aria-labelledby", title);
     this.dialog.dataset.viewId = view.id;
@@ -81,19 +91,67 @@ export class Modals {
       key: view.id,
       values: this.#valuesOf(view),
       errors: this.#errors.get(view.id),
-      act: (blockId, actionId, payload) => must("action", { ...payload, user: this.store.userId, container, block_id: blockId, action_id: actionId, state: { values: this.#valuesOf(view).of(view.blocks) } }),
+      act: (blockId, actionId, payload) =>
+        must("action", {
+          ...payload,
+          user: this.store.userId,
+          container,
+          block_id: blockId,
+          action_id: actionId,
+          state: { values: this.#valuesOf(view).of(view.blocks) },
+        }),
     };
   }
 
   #head(view, title) {
-    const back = this.store.views.length > 1 ? h("button", { class: "icon-button", type: "button", "aria-label": "Back", "data-testid": "modal-back", onclick: () => this.#close() }, icon("back")) : null;
-    return h("header", { class: "modal-head" }, back, h("h2", { id: title }, textLine(view.title, this.store)), h("button", { class: "icon-button", type: "button", "aria-label": "Close", "data-testid": "modal-dismiss", onclick: () => this.#closeAll() }, icon("close")));
+    const back =
+      this.store.views.length > 1
+        ? h(
+            "button",
+            {
+              class: "icon-button",
+              type: "button",
+              "aria-label": "Back",
+              "data-testid": "modal-back",
+              onclick: () => this.#close(),
+            },
+            icon("back"),
+          )
+        : null;
+    return h(
+      "header",
+      { class: "modal-head" },
+      back,
+      h("h2", { id: title }, textLine(view.title, this.store)),
+      h(
+        "button",
+        {
+          class: "icon-button",
+          type: "button",
+          "aria-label": "Close",
+          "data-testid": "modal-dismiss",
+          onclick: () => this.#closeAll(),
+        },
+        icon("close"),
+      ),
+    );
   }
 
   #foot(view) {
     const hasInputs = view.blocks.some((block) => block.type === "input");
-    const submit = view.submit || hasInputs ? h("button", { class: "button button-primary button-solid", type: "submit", "data-testid": "modal-submit" }, view.submit ? textLine(view.submit) : "Submit") : null;
-    const close = h("button", { class: "button", type: "button", "data-testid": "modal-close", onclick: () => this.#close() }, view.close ? textLine(view.close) : submit ? "Cancel" : "Close");
+    const submit =
+      view.submit || hasInputs
+        ? h(
+            "button",
+            { class: "button button-primary button-solid", type: "submit", "data-testid": "modal-submit" },
+            view.submit ? textLine(view.submit) : "Submit",
+          )
+        : null;
+    const close = h(
+      "button",
+      { class: "button", type: "button", "data-testid": "modal-close", onclick: () => this.#close() },
+      view.close ? textLine(view.close) : submit ? "Cancel" : "Close",
+    );
     return h("footer", { class: "modal-foot" }, close, submit);
   }
 
@@ -107,7 +165,11 @@ export class Modals {
     button.disabled = true;
     button.setAttribute("aria-busy", "true");
     try {
-      const refused = await submit({ user: this.store.userId, view_id: view.id, values: values.of(view.blocks) });
+      const refused = await submit({
+        user: this.store.userId,
+        view_id: view.id,
+        values: values.of(view.blocks),
+      });
       if (refused) this.#fail(view.id, refused);
     } catch (problem) {
       this.store.problem(problem);

@@ -16,7 +16,8 @@ const NUMBER = /^(\s*)(\d{1,4})[.)]\s+(?=\S)/;
 const DEEPEST = 6;
 
 /** `&lt;` becomes `<`, and so on: the last step before text is shown. */
-export const unescaped = (text) => text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+export const unescaped = (text) =>
+  text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 
 /** A whole message or text object: paragraphs, lists, quotes and code, as an array of nodes. */
 export function mrkdwn(text, store) {
@@ -44,7 +45,7 @@ function lines(text, store) {
   const all = text.replace(/^\n/, "").replace(/\n$/, "").split("\n");
   if (all.length === 1 && all[0] === "") return [];
   const nodes = [];
-  for (let at = 0; at < all.length; ) {
+  for (let at = 0; at < all.length;) {
     const kind = kindOf(all[at]);
     let end = at + 1;
     while (end < all.length && kindOf(all[end]) === kind) end += 1;
@@ -55,10 +56,16 @@ function lines(text, store) {
 }
 
 const RUNS = {
-  quote: (run, store) => h("blockquote", {}, lines(run.map((line) => line.replace(QUOTE, "")).join("\n"), store)),
+  quote: (run, store) =>
+    h("blockquote", {}, lines(run.map((line) => line.replace(QUOTE, "")).join("\n"), store)),
   bullets: (run, store) => listOf("ul", run, BULLET, store),
   numbers: (run, store) => listOf("ol", run, NUMBER, store),
-  text: (run, store) => h("p", {}, run.flatMap((line, at) => [at > 0 ? h("br") : null, inline(line, store, 0)])),
+  text: (run, store) =>
+    h(
+      "p",
+      {},
+      run.flatMap((line, at) => [at > 0 ? h("br") : null, inline(line, store, 0)]),
+    ),
 };
 
 function listOf(tag, run, mark, store) {
@@ -75,12 +82,16 @@ const wrap = (tag) => (found, store, depth) => h(tag, {}, inline(found[1], store
 /** By first character: a pattern that must match exactly there, and what it becomes. */
 const MARKS = {
   "`": { pattern: /`([^`\n]+)`/y, build: (found) => h("code", { class: "code" }, unescaped(found[1])) },
-  "<": { pattern: /<([^<>\n]+)>/y, build: (found, store) => reference(found[1], store) },
+  "<": { pattern: /<([@#!][^<>\n]+|[a-z][a-z0-9+.-]*:[^<>\n]+)>/iy, build: (found, store) => reference(found[1], store) },
   ":": { pattern: /:([a-z0-9_+'-]+):(?::skin-tone-\d:)?/y, build: (found) => emoji(found[1]) },
   "*": { pattern: /\*(?!\s)([^*\n]*[^*\s])\*(?![\p{L}\p{N}])/uy, build: wrap("strong"), atWordStart: true },
   _: { pattern: /_(?!\s)([^_\n]*[^_\s])_(?![\p{L}\p{N}])/uy, build: wrap("em"), atWordStart: true },
   "~": { pattern: /~(?!\s)([^~\n]*[^~\s])~(?![\p{L}\p{N}])/uy, build: wrap("s"), atWordStart: true },
-  h: { pattern: /https?:\/\/[^\s<>|]*[^\s<>|.,;:!?'")\]]/y, build: (found) => link(unescaped(found[0]), unescaped(found[0])), atWordStart: true },
+  h: {
+    pattern: /https?:\/\/[^\s<>|]*[^\s<>|.,;:!?'")\]]/y,
+    build: (found) => link(unescaped(found[0]), unescaped(found[0])),
+    atWordStart: true,
+  },
 };
 const WORD = /[\p{L}\p{N}]/u;
 
@@ -88,7 +99,7 @@ function inline(text, store, depth) {
   if (depth > DEEPEST) return [unescaped(text)];
   const nodes = [];
   let plain = 0;
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const found = markAt(text, at);
     if (!found) {
       at += 1;
@@ -134,9 +145,15 @@ export function asTyped(text, store) {
     const name = sign === "@" ? store.user(id)?.name : store.channel(id)?.name;
     return sign + (name ?? words ?? id);
   });
-  const plain = named.replace(/<(https?:[^|>]+|mailto:[^|>]+)(?:\|[^>]*)?>/g, "$1").replace(/<!(here|channel|everyone)(?:\|[^>]*)?>/g, "@$1");
+  const plain = named
+    .replace(/<(https?:[^|>]+|mailto:[^|>]+)(?:\|[^>]*)?>/g, "$1")
+    .replace(/<!(here|channel|everyone)(?:\|[^>]*)?>/g, "@$1");
   return unescaped(plain);
 }
 
 /** One line of plain words, for announcements and tooltips. */
-export const asWords = (text, store) => asTyped(text, store).replace(/[*_~`]/g, "").replace(/\s+/g, " ").trim();
+export const asWords = (text, store) =>
+  asTyped(text, store)
+    .replace(/[*_~`]/g, "")
+    .replace(/\s+/g, " ")
+    .trim();

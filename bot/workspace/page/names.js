@@ -7,7 +7,11 @@ const COLOURS = 8;
 export function personMention(store, id) {
   const user = store.user(id);
   const me = store.me?.id === id;
-  return h("span", { class: me ? "mention mention-me" : "mention", title: user?.real_name }, `@${user?.name ?? id}`);
+  return h(
+    "span",
+    { class: me ? "mention mention-me" : "mention", title: user?.real_name },
+    `@${user?.name ?? id}`,
+  );
 }
 
 /** "#help-desk"; a click goes there where the reader is a member. */

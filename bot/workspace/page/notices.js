@@ -9,7 +9,16 @@ const ALOUD_MS = 5000;
 /** Shows the store's notices above everything, an open modal too. */
 export function showNotices(node, store) {
   store.on("notice", ({ text }) => {
-    const toast = h("div", { class: "toast", "data-testid": "notice" }, h("span", {}, text), h("button", { class: "icon-button", type: "button", "aria-label": "Dismiss", onclick: () => gone() }, icon("close")));
+    const toast = h(
+      "div",
+      { class: "toast", "data-testid": "notice" },
+      h("span", {}, text),
+      h(
+        "button",
+        { class: "icon-button", type: "button", "aria-label": "Dismiss", onclick: () => gone() },
+        icon("close"),
+      ),
+    );
     const gone = () => {
       toast.remove();
       if (!node.firstChild && node.matches(":popover-open")) node.hidePopover();
@@ -25,8 +34,22 @@ export function showNotices(node, store) {
 export function showConnection(node, store) {
   const draw = () => {
     const lines = [];
-    if (!store.reached) lines.push(h("p", { class: "line line-lost", "data-testid": "lost" }, "This page lost the local workspace and is trying again. Is it still running?"));
-    else if (store.connected === 0) lines.push(h("p", { class: "line", "data-testid": "offline" }, `${store.app?.name ?? "The app"} is offline: no socket is connected. You can write, but nobody answers until it is back.`));
+    if (!store.reached)
+      lines.push(
+        h(
+          "p",
+          { class: "line line-lost", "data-testid": "lost" },
+          "This page lost the local workspace and is trying again. Is it still running?",
+        ),
+      );
+    else if (store.connected === 0)
+      lines.push(
+        h(
+          "p",
+          { class: "line", "data-testid": "offline" },
+          `${store.app?.name ?? "The app"} is offline: no socket is connected. You can write, but nobody answers until it is back.`,
+        ),
+      );
     node.replaceChildren(...lines);
   };
   store.on("connection", draw);
@@ -38,7 +61,13 @@ export function announce(node, store, isHere) {
   store.on("arrived", ({ channel, message }) => {
     if (message.user === store.userId || !isHere(channel)) return;
     const name = store.user(message.user)?.real_name ?? message.username ?? "The app";
-    const line = h("p", {}, message.streaming ? `${name} is answering.` : `${name}: ${asWords(message.text ?? "", store).slice(0, 240)}`);
+    const line = h(
+      "p",
+      {},
+      message.streaming
+        ? `${name} is answering.`
+        : `${name}: ${asWords(message.text ?? "", store).slice(0, 240)}`,
+    );
     node.append(line);
     setTimeout(() => line.remove(), ALOUD_MS);
   });

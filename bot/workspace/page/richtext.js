@@ -12,21 +12,36 @@ function part(element, store) {
   const inside = () => (element.elements ?? []).map((piece) => styled(piece, store));
   if (element.type === "rich_text_list") return list(element, store);
   if (element.type === "rich_text_quote") return h("blockquote", {}, h("p", {}, inside()));
-  if (element.type === "rich_text_preformatted") return h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, plainText(element)));
+  if (element.type === "rich_text_preformatted")
+    return h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, plainText(element)));
   return h("p", {}, inside());
 }
 
 function list(element, store) {
   const depth = Math.min(4, element.indent ?? 0);
-  const items = (element.elements ?? []).map((section) => h("li", {}, (section.elements ?? []).map((piece) => styled(piece, store))));
+  const items = (element.elements ?? []).map((section) =>
+    h(
+      "li",
+      {},
+      (section.elements ?? []).map((piece) => styled(piece, store)),
+    ),
+  );
   const ordered = element.style === "ordered";
-  return h(ordered ? "ol" : "ul", { class: `depth-${depth}`, start: ordered && element.offset ? element.offset + 1 : null }, items);
+  return h(
+    ordered ? "ol" : "ul",
+    { class: `depth-${depth}`, start: ordered && element.offset ? element.offset + 1 : null },
+    items,
+  );
 }
 
-const plainText = (element) => (element.elements ?? []).map((piece) => piece.text ?? piece.url ?? "").join("");
+const plainText = (element) =>
+  (element.elements ?? []).map((piece) => piece.text ?? piece.url ?? "").join("");
 
 /** Text with its line breaks. */
-const broken = (text) => String(text ?? "").split("\n").flatMap((line, at) => (at > 0 ? [h("br"), line] : [line]));
+const broken = (text) =>
+  String(text ?? "")
+    .split("\n")
+    .flatMap((line, at) => (at > 0 ? [h("br"), line] : [line]));
 
 const PIECES = {
   text: (piece) => broken(piece.text),
@@ -35,14 +50,22 @@ const PIECES = {
   channel: (piece, store) => channelMention(store, piece.channel_id),
   usergroup: (piece) => broadcastMention(piece.usergroup_id),
   broadcast: (piece) => broadcastMention(piece.range),
-  emoji: (piece) => h("span", { class: "emoji", role: "img", "aria-label": piece.name }, characterOf(piece.name) ?? fromCodes(piece)),
-  date: (piece) => h("time", {}, dateFromPattern(piece.timestamp, piece.format ?? "{date}", piece.fallback ?? "")),
+  emoji: (piece) =>
+    h(
+      "span",
+      { class: "emoji", role: "img", "aria-label": piece.name },
+      characterOf(piece.name) ?? fromCodes(piece),
+    ),
+  date: (piece) =>
+    h("time", {}, dateFromPattern(piece.timestamp, piece.format ?? "{date}", piece.fallback ?? "")),
   color: (piece) => h("code", { class: "code" }, piece.value),
 };
 
 function fromCodes(piece) {
   const codes = /^[0-9a-f]+(-[0-9a-f]+)*$/i.test(piece.unicode ?? "") ? piece.unicode.split("-") : [];
-  return codes.length > 0 ? String.fromCodePoint(...codes.map((code) => Number.parseInt(code, 16))) : `:${piece.name}:`;
+  return codes.length > 0
+    ? String.fromCodePoint(...codes.map((code) => Number.parseInt(code, 16)))
+    : `:${piece.name}:`;
 }
 
 const STYLES = { code: "code", bold: "strong", italic: "em", strike: "s", underline: "u" };
@@ -62,4 +85,7 @@ export const richTextOf = (text) => ({
 });
 
 /** The words of a `rich_text` value, for an input that begins with it. */
-export const wordsOf = (value) => (value?.elements ?? []).map((element) => (element.elements ?? []).map((piece) => piece.text ?? piece.url ?? "").join("")).join("\n");
+export const wordsOf = (value) =>
+  (value?.elements ?? [])
+    .map((element) => (element.elements ?? []).map((piece) => piece.text ?? piece.url ?? "").join(""))
+    .join("\n");

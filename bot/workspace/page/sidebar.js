@@ -15,13 +15,21 @@ export class Sidebar {
     const { store } = this;
     if (!store.me) return;
     const mine = store.channels.filter((channel) => channel.is_member);
-    const rooms = mine.filter((channel) => channel.kind !== "im").sort((a, b) => a.name.localeCompare(b.name));
+    const rooms = mine
+      .filter((channel) => channel.kind !== "im")
+      .sort((a, b) => a.name.localeCompare(b.name));
     const direct = mine.filter((channel) => channel.kind === "im");
     const focused = document.activeElement?.dataset?.testid;
     this.node.replaceChildren(
       h("div", { class: "team" }, h("strong", {}, store.team.name), this.#people()),
-      section("Channels", rooms.map((channel) => this.#entry(channel, icon(channel.kind === "private" ? "lock" : "hash")))),
-      section("Direct messages", direct.map((channel) => this.#entry(channel, avatar(store.user(channel.other), { small: true })))),
+      section(
+        "Channels",
+        rooms.map((channel) => this.#entry(channel, icon(channel.kind === "private" ? "lock" : "hash"))),
+      ),
+      section(
+        "Direct messages",
+        direct.map((channel) => this.#entry(channel, avatar(store.user(channel.other), { small: true }))),
+      ),
       h("p", { class: "sidebar-note" }, "Open this page again in another tab to be two people at once."),
     );
     if (focused) this.node.querySelector(`[data-testid="${CSS.escape(focused)}"]`)?.focus();
@@ -29,23 +37,50 @@ export class Sidebar {
 
   #people() {
     const { store } = this;
-    const options = store.users.filter((user) => !user.is_bot).map((user) => h("option", { value: user.id, selected: user.id === store.userId }, user.real_name || user.name));
-    const select = h("select", { class: "person-switch", "data-testid": "person-switch", "aria-label": "Act as", onchange: () => this.become(select.value) }, options);
+    const options = store.users
+      .filter((user) => !user.is_bot)
+      .map((user) =>
+        h("option", { value: user.id, selected: user.id === store.userId }, user.real_name || user.name),
+      );
+    const select = h(
+      "select",
+      {
+        class: "person-switch",
+        "data-testid": "person-switch",
+        "aria-label": "Act as",
+        onchange: () => this.become(select.value),
+      },
+      options,
+    );
     const role = store.me.is_admin ? h("span", { class: "badge" }, "ADMIN") : null;
-    return h("label", { class: "person" }, avatar(store.me, { small: true }), h("span", { class: "person-label" }, "Acting as", role), select);
+    return h(
+      "label",
+      { class: "person" },
+      avatar(store.me, { small: true }),
+      h("span", { class: "person-label" }, "Acting as", role),
+      select,
+    );
   }
 
   #entry(channel, mark) {
     const { store } = this;
     const unread = store.isUnread(channel.id) && channel.id !== this.current();
-    const name = channel.kind === "im" ? (store.user(channel.other)?.real_name ?? channel.name) : channel.name;
-    const app = channel.kind === "im" && store.isApp(channel.other) ? h("span", { class: "badge" }, "APP") : null;
+    const name =
+      channel.kind === "im" ? (store.user(channel.other)?.real_name ?? channel.name) : channel.name;
+    const app =
+      channel.kind === "im" && store.isApp(channel.other) ? h("span", { class: "badge" }, "APP") : null;
     return h(
       "li",
       {},
       h(
         "a",
-        { href: store.address(channel.id), class: unread ? "entry unread" : "entry", "aria-current": channel.id === this.current() ? "page" : null, "data-testid": `channel-${channel.name}`, "data-channel": channel.id },
+        {
+          href: store.address(channel.id),
+          class: unread ? "entry unread" : "entry",
+          "aria-current": channel.id === this.current() ? "page" : null,
+          "data-testid": `channel-${channel.name}`,
+          "data-channel": channel.id,
+        },
         mark,
         h("span", { class: "entry-name" }, name),
         app,

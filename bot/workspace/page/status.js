@@ -24,16 +24,46 @@ export class StatusLine {
       this.node.replaceChildren();
       return;
     }
-    const lines = status.loading_messages?.length ? status.loading_messages : [`${this.store.app.name ?? "The app"} ${status.status}`];
+    const lines = status.loading_messages?.length
+      ? status.loading_messages
+      : [`${this.store.app.name ?? "The app"} ${status.status}`];
     const words = h("span", {}, plain(lines[this.#turn % lines.length]));
-    this.node.replaceChildren(h("div", { class: "status", "data-testid": "status" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), words));
-    if (lines.length > 1) this.#timer = setInterval(() => words.replaceChildren(...plain(lines[(this.#turn += 1) % lines.length])), TURN_MS);
+    this.node.replaceChildren(
+      h(
+        "div",
+        { class: "status", "data-testid": "status" },
+        h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+        words,
+      ),
+    );
+    if (lines.length > 1)
+      this.#timer = setInterval(
+        () => words.replaceChildren(...plain(lines[(this.#turn += 1) % lines.length])),
+        TURN_MS,
+      );
   }
 }
 
 /** Prompts the app offers in its direct message; `use(text)` sends one. */
 export function suggestedPrompts(suggested, use) {
   if (!suggested?.prompts?.length) return null;
-  const chips = suggested.prompts.map(({ title, message }, at) => h("button", { class: "prompt", type: "button", "data-testid": `prompt-${at}`, title: message, onclick: () => use(message) }, title));
-  return h("div", { class: "prompts", "data-testid": "prompts" }, h("p", { class: "quiet" }, suggested.title || "Try asking"), h("div", { class: "prompt-row" }, chips));
+  const chips = suggested.prompts.map(({ title, message }, at) =>
+    h(
+      "button",
+      {
+        class: "prompt",
+        type: "button",
+        "data-testid": `prompt-${at}`,
+        title: message,
+        onclick: () => use(message),
+      },
+      title,
+    ),
+  );
+  return h(
+    "div",
+    { class: "prompts", "data-testid": "prompts" },
+    h("p", { class: "quiet" }, suggested.title || "Try asking"),
+    h("div", { class: "prompt-row" }, chips),
+  );
 }

@@ -86,12 +86,17 @@ export class Store extends EventTarget {
     const { me, team, users, channels, commands, app } = state;
     Object.assign(this, { me, team, users, commands, app, shortcuts: state.shortcuts ?? [] });
     this.channels = channels.map((channel) => this.#named(channel));
-    this.statuses = new Map((state.statuses ?? []).map((status) => [threadKey(status.channel, status.thread_ts ?? ""), status]));
+    this.statuses = new Map(
+      (state.statuses ?? []).map((status) => [threadKey(status.channel, status.thread_ts ?? ""), status]),
+    );
     this.prompts = new Map((state.prompts ?? []).map((prompts) => [prompts.channel, prompts]));
     const count = state.connected ?? app?.connected;
     if (count !== undefined) this.connected = Number(count);
     const mine = this.channels.filter((channel) => channel.is_member);
-    const [views] = await Promise.all([get("views", { user }), ...mine.map((channel) => this.#loadChannel(channel.id))]);
+    const [views] = await Promise.all([
+      get("views", { user }),
+      ...mine.map((channel) => this.#loadChannel(channel.id)),
+    ]);
     this.views = views.views;
     for (const kind of ["people", "channels", "status", "views", "connection"]) this.#say(kind);
   }
@@ -138,13 +143,17 @@ export class Store extends EventTarget {
 
   /** Root messages of a channel and what only this person sees there, oldest first. */
   messages(channel) {
-    return [...(this.#messages.get(channel)?.values() ?? [])].filter((message) => !this.#dismissed.has(message.ts)).sort(byTs);
+    return [...(this.#messages.get(channel)?.values() ?? [])]
+      .filter((message) => !this.#dismissed.has(message.ts))
+      .sort(byTs);
   }
 
   /** A root and its replies, oldest first; null while they are not loaded. */
   thread(channel, ts) {
     const known = this.#threads.get(threadKey(channel, ts));
-    return known ? [...known.values()].filter((message) => !this.#dismissed.has(message.ts)).sort(byTs) : null;
+    return known
+      ? [...known.values()].filter((message) => !this.#dismissed.has(message.ts)).sort(byTs)
+      : null;
   }
 
   status(channel, threadTs) {
@@ -161,7 +170,8 @@ export class Store extends EventTarget {
     const last = this.#read[channel] ?? "0";
     const newer = (ts) => ts && ts > last;
     const others = (message) => message.user !== this.userId && newer(message.ts);
-    const replied = (message) => newer(message.latest_reply) && [message.user, ...(message.reply_users ?? [])].includes(this.userId);
+    const replied = (message) =>
+      newer(message.latest_reply) && [message.user, ...(message.reply_users ?? [])].includes(this.userId);
     return this.messages(channel).some((message) => others(message) || replied(message));
   }
 
@@ -206,7 +216,8 @@ export class Store extends EventTarget {
   }
 
   #hear(event) {
-    if (event.type === "reload" || event.type === "channel") this.#reload().catch((problem) => this.problem(problem));
+    if (event.type === "reload" || event.type === "channel")
+      this.#reload().catch((problem) => this.problem(problem));
     else if (this.#waiting) this.#waiting.push(event);
     else this.#apply(event);
   }
@@ -219,7 +230,8 @@ export class Store extends EventTarget {
     message: ({ channel, message }) => this.#put(channel, message, true),
     ephemeral: ({ channel, message }) => this.#put(channel, { ...message, ephemeral: true }, true),
     message_changed: ({ channel, message }) => this.#put(channel, message, false),
-    message_deleted: ({ channel, message, ts, deleted_ts }) => this.#drop(channel, { ...message, ts: message?.ts ?? deleted_ts ?? ts }),
+    message_deleted: ({ channel, message, ts, deleted_ts }) =>
+      this.#drop(channel, { ...message, ts: message?.ts ?? deleted_ts ?? ts }),
     reactions: ({ channel, ts, reactions }) => this.#react(channel, ts, reactions),
     status: (event) => this.#tell(event),
     prompts: (event) => this.#setPrompts(event),
@@ -278,7 +290,10 @@ export class Store extends EventTarget {
 
   #react(channel, ts, reactions) {
     const room = this.#messages.get(channel);
-    const maps = [room, ...[...this.#threads].filter(([key]) => key.startsWith(`${channel}:`)).map(([, thread]) => thread)];
+    const maps = [
+      room,
+      ...[...this.#threads].filter(([key]) => key.startsWith(`${channel}:`)).map(([, thread]) => thread),
+    ];
     for (const map of maps) {
       const message = map?.get(ts);
       if (message) map.set(ts, { ...message, reactions });

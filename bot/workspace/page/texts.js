@@ -21,14 +21,18 @@ export function plain(text, withEmoji = true) {
 export function textObject(object, store) {
   if (!object) return [];
   if (typeof object === "string") return plain(object);
-  return object.type === "mrkdwn" ? mrkdwn(object.text ?? "", store) : plain(object.text ?? "", object.emoji !== false);
+  return object.type === "mrkdwn"
+    ? mrkdwn(object.text ?? "", store)
+    : plain(object.text ?? "", object.emoji !== false);
 }
 
 /** The same where only one line fits: a label, an option, a button. */
 export function textLine(object, store) {
   if (!object) return [];
   if (typeof object === "string") return plain(object);
-  return object.type === "mrkdwn" ? mrkdwnLine(object.text ?? "", store) : plain(object.text ?? "", object.emoji !== false);
+  return object.type === "mrkdwn"
+    ? mrkdwnLine(object.text ?? "", store)
+    : plain(object.text ?? "", object.emoji !== false);
 }
 
 /** The words of a text object, for attributes such as a label. */

@@ -15,11 +15,27 @@ export class ThreadPane {
     this.status = new StatusLine(store, () => ({ channel: this.channel, threadTs: this.ts }));
     this.slot = h("div", { class: "channel-body" });
     this.head = h("h2", {}, "Thread");
-    const closer = h("button", { class: "icon-button", type: "button", "aria-label": "Close thread", "data-testid": "thread-close", onclick: close }, icon("close"));
-    node.append(h("header", { class: "pane-head" }, h("div", { class: "head-line" }, this.head, closer)), this.slot);
+    const closer = h(
+      "button",
+      {
+        class: "icon-button",
+        type: "button",
+        "aria-label": "Close thread",
+        "data-testid": "thread-close",
+        onclick: close,
+      },
+      icon("close"),
+    );
+    node.append(
+      h("header", { class: "pane-head" }, h("div", { class: "head-line" }, this.head, closer)),
+      this.slot,
+    );
     node.addEventListener("keydown", (event) => event.key === "Escape" && !event.defaultPrevented && close());
     this.draw = beforePaint(() => this.#list?.draw());
-    store.on("thread", ({ channel, ts }) => channel === this.channel && (!ts || ts === this.ts) && this.draw());
+    store.on(
+      "thread",
+      ({ channel, ts }) => channel === this.channel && (!ts || ts === this.ts) && this.draw(),
+    );
     store.on("status", () => this.status.draw());
     store.on("thread-title", () => this.#drawHead());
   }
@@ -29,6 +45,7 @@ export class ThreadPane {
     const same = this.channel === channel && this.ts === ts && this.shownTo === this.store.userId;
     Object.assign(this, { channel, ts, shownTo: this.store.userId });
     this.node.hidden = !ts;
+    if (!ts) this.slot.replaceChildren();
     if (!ts || same) return;
     this.#enter();
     try {
@@ -43,8 +60,14 @@ export class ThreadPane {
     this.#drawHead();
     const place = { store, channel, inThread: true, openThread: () => {} };
     const count = (message, before) => (before?.ts === ts && message.ts !== ts ? this.#replies() : null);
-    this.#list = new MessageList(place, () => store.thread(channel, ts), { label: "Thread", beforeEach: count });
-    this.slot.replaceChildren(this.#list.node, h("div", { class: "pane-foot" }, this.status.node, this.composer.node));
+    this.#list = new MessageList(place, () => store.thread(channel, ts), {
+      label: "Thread",
+      beforeEach: count,
+    });
+    this.slot.replaceChildren(
+      this.#list.node,
+      h("div", { class: "pane-foot" }, this.status.node, this.composer.node),
+    );
     this.composer.aim(channel, ts, "Reply…");
     this.status.draw();
     this.#list.draw();
@@ -53,12 +76,15 @@ export class ThreadPane {
 
   #drawHead() {
     const room = this.store.channel(this.channel);
-    const about = this.store.title(this.channel, this.ts) ?? (room?.kind === "im" ? "" : `#${room?.name ?? ""}`);
+    const about =
+      this.store.title(this.channel, this.ts) ?? (room?.kind === "im" ? "" : `#${room?.name ?? ""}`);
     this.head.replaceChildren("Thread ", h("span", { class: "quiet" }, about));
   }
 
   #replies() {
-    const count = this.store.thread(this.channel, this.ts).filter((message) => message.ts !== this.ts && !message.ephemeral).length;
+    const count = this.store
+      .thread(this.channel, this.ts)
+      .filter((message) => message.ts !== this.ts && !message.ephemeral).length;
     return h("div", { class: "day replies" }, h("span", {}, `${count} ${count === 1 ? "reply" : "replies"}`));
   }
 }

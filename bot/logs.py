@@ -1,0 +1,107 @@
+"""The log: structlog for our own lines and the libraries' alike, on stderr, as JSON or as text.
+
+It holds ids, counts and states. What people wrote is left out by name, keys and tokens are struck out wherever they
+stand, and the libraries that would log whole payloads are kept from it.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+PRIVATE = frozenset(
+    {
+        *("text", "question_text", "answer", "answer_text", "content", "messages", "prompt", "completion"),
+        *("body", "payload", "blocks", "report"),
+    }
+)
+SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|cookie", re.IGNORECASE)
+COUNTS = frozenset({"tokens_in", "tokens_out", "tokens_cached", "max_new_tokens", "tokens_per_s"})
+SECRETS = re.compile(
+    r"""xox[a-z]-[\w-]+ | xapp-[\w-]+ | xoxe[.\w-]+ | \bsk-[\w-]{8,} | \bAIza[\w-]{20,} | \bhf_\w{10,}
+    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@) | (?<=Bearer\ )\S+""",
+    re.VERBOSE,
+)
+PARAMETERS = re.compile(r"\[parameters: .*?\]$", re.DOTALL | re.MULTILINE)
+STRUCK = "***"
+TALKATIVE = ("slack_bolt", "slack_sdk", "openai", "httpx", "httpcore", "google_genai", "aiohttp", "alembic")
+
+Event = MutableMapping[str, Any]
+
+
+def set_up(level: str, fmt: str, stream: TextIO | None = None) -> None:
+    """Send every log line to `stream`, else to stderr. `fmt` is "json", "text", or "auto": text on a terminal."""
+    out = stream or sys.stderr
+    as_json = fmt == "json" or (fmt == "auto" and not out.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        without_private,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=out.isatty())
+    )
+    _send_everything_to(out, level, shared, renderer)
+
+
+def _send_everything_to(out: TextIO, level: str, shared: list[Any], renderer: Any) -> None:
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def without_private(_logger: Any, _method: str, event: Event) -> Event:
+    """A log line without anybody's words and without secrets."""
+    for name, value in list(event.items()):
+        if name.startswith("_"):
+            continue
+        if name in PRIVATE:
+            event[name] = f"({len(value)} characters)" if isinstance(value, str) else "(left out)"
+        elif SECRET_NAMES.search(name) and name not in COUNTS:
+            event[name] = STRUCK
+        else:
+            event[name] = struck_out(value)
+    return event
+
+
+def struck_out(value: Any) -> Any:
+    """A value in which keys, tokens and passwords are replaced; SQL errors lose the row they quote."""
+    if isinstance(value, str):
+        return PARAMETERS.sub("[parameters left out]", SECRETS.sub(STRUCK, value))
+    if isinstance(value, Mapping):
+        return {
+            name: STRUCK if SECRET_NAMES.search(str(name)) and name not in COUNTS else struck_out(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [struck_out(each) for each in value]
+    return value if value is None or isinstance(value, int | float) else struck_out(str(value))
