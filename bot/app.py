@@ -238,11 +238,7 @@ async def _build(
     lock: DataLock,
 ) -> Bot:
     reports = Reports(
-        store,
-        client,
-        team=identity.team,
-        channel=place.admin_channel,
-        base_label=settings.base_label,
+        store, client, team=identity.team, channel=place.admin_channel, base_label=settings.base_label
     )
     shop = await Workshop.open(
         settings, store, team=identity.team, report_run=reports.run, report_evaluation=reports.evaluation
@@ -257,7 +253,9 @@ async def _build(
         late_limit_s=settings.late_answer_limit_s,
     )
     clock = await _clock(settings, shop, questions, identity.team)
-    feedback = Feedback(store, client, shop.privacy, team=identity.team, remember=shop.remember, learn=shop.learn)
+    feedback = Feedback(
+        store, client, shop.privacy, team=identity.team, remember=shop.remember, learn=shop.learn
+    )
     admin = Admin(
         store,
         runs=shop.runs,
@@ -265,13 +263,7 @@ async def _build(
         serving=shop.serving,
         reports=reports,
         clock=clock,
-        rules=AdminRules(
-            team=identity.team,
-            admins=place.admins,
-            policy=settings.answer_policy.value,
-            base_label=settings.base_label,
-            timezone=settings.timezone,
-        ),
+        rules=_admin_rules(settings, place, identity),
     )
     app = AsyncApp(
         client=client,
@@ -295,9 +287,21 @@ async def _build(
     return bot
 
 
+def _admin_rules(settings: Settings, place: Place, identity: Identity) -> AdminRules:
+    return AdminRules(
+        team=identity.team,
+        admins=place.admins,
+        policy=settings.answer_policy.value,
+        base_label=settings.base_label,
+        timezone=settings.timezone,
+    )
+
+
 async def _clock(settings: Settings, shop: Workshop, questions: Questions, team: str) -> Clock:
     async def train(occasion: str) -> None:
-        asked = await shop.runs.request(by="the schedule", occasion=occasion, options={"scheduled": True})
+        asked = await shop.runs.request(
+            by="the schedule", occasion=f"{team}/{occasion}", options={"scheduled": True}
+        )
         log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
 
     async def tick() -> None:

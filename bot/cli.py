@@ -96,7 +96,7 @@ def serve(data_dir: DataDir = None, env_file: EnvFile = None) -> None:
     settings = options.settings_from(data_dir, env_file)
     logs.set_up(settings.log_level, settings.log_format)
     for finding in missing(settings):
-        murmur(f"{finding.mark}: {finding.words}")
+        murmur(f"{finding.topic}: {finding.words}")
     options.carry_out(_serve(settings))
 
 

@@ -60,7 +60,12 @@ async def _ask(settings: Any, question: str, as_json: bool) -> ExitCode:
         refusal = shop.desk.refusal(question)
         if refusal is not None:
             raise PublicError(refusal)
-        answered = await _answered(shop, question)
+        progress = Progress(only_live=True)
+        progress.show("Asking memory and the models")
+        try:
+            answered = await _answered(shop, question)
+        finally:
+            progress.end()
     candidate = answered.candidate
     if as_json:
         tell_json(_answer_json(answered))
@@ -97,8 +102,7 @@ async def _answered(shop: "Workshop", text: str) -> "Answered":
 
 def _answer_json(answered: "Answered") -> dict[str, Any]:
     candidate = answered.candidate
-    names = [
-        "text",
+    names = (
         "kind",
         "model",
         "source",
@@ -108,9 +112,10 @@ def _answer_json(answered: "Answered") -> dict[str, Any]:
         "tokens_out",
         "cost_usd",
         "certainty",
-    ]
+    )
     return {
         "question": answered.question.text,
+        "answer": candidate.text.strip(),
         "answer_id": answered.answer.id,
         **{name: getattr(candidate, name) for name in names},
     }
@@ -176,7 +181,10 @@ def _imported(file: Path, counts: dict[str, int], bad: int) -> str:
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new file, a folder for it, or - for stdout.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A new file such as out.jsonl, a folder for it, or - for stdout."),
+    ],
     person: Annotated[
         str | None,
         typer.Option(
@@ -265,7 +273,7 @@ def _fresh(out: Path, name: str) -> Path | None:
     """The file to write; None for stdout. Raises PublicError where something is there already."""
     if str(out) == "-":
         return None
-    file = out / name if out.is_dir() or str(out).endswith(os.sep) else out
+    file = out / name if out.is_dir() or not out.suffix else out
     if file.exists():
         raise PublicError(
             f"{file} is there already and is left alone. Choose another name, or delete it first."

@@ -70,8 +70,9 @@ def _number(cell: str) -> bool:
 class Progress:
     """One line that is rewritten on a terminal; elsewhere a line when the stage changes, and every ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_live: bool = False) -> None:
         self._live = sys.stderr.isatty()
+        self._silent = only_live and not self._live
         self._since = time.monotonic()
         self._stage = ""
         self._said = ""
@@ -84,6 +85,8 @@ class Progress:
         if self._live:
             line = f"{words} ({moment - self._since:.0f} s)"
             print(f"\r\x1b[2K{line[: _columns() - 1]}", end="", file=sys.stderr, flush=True)
+        elif self._silent:
+            return
         elif stage != self._stage or (words != self._said and moment - self._said_at >= EVERY_S):
             say(f"{words} ({moment - self._since:.0f} s)")
             self._said_at = moment

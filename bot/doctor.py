@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from bot.errors import ModelUnavailable, PublicError
+from bot.logs import struck_out
 from bot.settings import Policy, Settings
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ async def examine(read: Callable[[], Settings], *, online: bool = False) -> list
 
 def missing(settings: Settings) -> list[Finding]:
     """What is worth a line when the bot starts."""
-    return [finding for finding in _configuration(settings) if finding.mark is not Mark.OK]
+    schedule = _schedule(settings.train_cron, settings.timezone, enabled=True)
+    return [finding for finding in [*_configuration(settings), schedule] if finding.mark is not Mark.OK]
 
 
 def _configuration(settings: Settings) -> list[Finding]:
@@ -313,19 +315,17 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _priced(kind: str, settings: Settings) -> Finding:
-    from bot.models.prices import price_of
+    from bot.models.prices import Prices
 
-    model = settings.openai_model if kind == "openai" else settings.gemini_model
-    where = settings.openai_base_url if kind == "openai" else settings.gemini_base_url
-    at = f" at {_without_password(where)}" if where else ""
-    if price_of(model) is None:
-        words = f"{model}{at}; its price is not known here, so its cost is counted as $0."
-        return Finding(Mark.NOTE, NAMES[kind], words)
-    return Finding(Mark.OK, NAMES[kind], f"{model}{at}; the key is set and the price is known.")
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(?<=://)[^/@]+@", "***@", url)
+    openai = kind == "openai"
+    model = settings.openai_model if openai else settings.gemini_model
+    where = settings.openai_base_url if openai else settings.gemini_base_url
+    at = f" at {struck_out(where)}" if where else ""
+    prices = Prices.read()
+    if prices.known(model):
+        return Finding(Mark.OK, NAMES[kind], f"{model}{at}, with the price of {prices.as_of}.")
+    words = f"{model}{at}; no price is known for it, so what it costs is counted as $0."
+    return Finding(Mark.OK if where else Mark.NOTE, NAMES[kind], words)
 
 
 def _port(settings: Settings) -> Finding:
@@ -433,12 +433,12 @@ async def _asked_slack(settings: Settings) -> Finding:
 
 async def _asked(name: str, model: Any) -> Finding:
     try:
-        await model.check()
+        said = str(await model.check())
     except (ModelUnavailable, PublicError) as error:
         return Finding(Mark.PROBLEM, f"{name} online", _one_line(str(error)))
     finally:
         await model.close()
-    return Finding(Mark.OK, f"{name} online", f"{model.label} answers.")
+    return Finding(Mark.OK, f"{name} online", _one_line(said))
 
 
 async def _loaded(settings: Settings) -> Finding:
@@ -460,4 +460,4 @@ async def _loaded(settings: Settings) -> Finding:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split())
+    return str(struck_out(" ".join(words.split())))

@@ -136,6 +136,12 @@ def _csv_records(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
             yield number, row
         elif header is None:
             header = [_plain(cell) for cell in row]
+            if not set(header) & set(QUESTION) or not set(header) & set(ANSWER):
+                yield (
+                    number,
+                    f"the first row must name the columns question and answer (it has: {', '.join(header)[:80]})",
+                )
+                return
         elif len(row) > len(header):
             yield number, "more columns than the header has (is a quote missing?)"
         else:

@@ -27,7 +27,19 @@ SECRETS = re.compile(
 )
 PARAMETERS = re.compile(r"\[parameters: .*?\]$", re.DOTALL | re.MULTILINE)
 STRUCK = "***"
-TALKATIVE = ("slack_bolt", "slack_sdk", "openai", "httpx", "httpcore", "google_genai", "aiohttp", "alembic")
+TALKATIVE = frozenset(
+    {
+        "slack_bolt",
+        "slack_sdk",
+        "openai",
+        "httpx",
+        "httpcore",
+        "google_genai",
+        "aiohttp",
+        "alembic",
+        "asyncio",
+    }
+)
 
 Event = MutableMapping[str, Any]
 
@@ -71,12 +83,16 @@ def _send_everything_to(out: TextIO, level: str, shared: list[Any], renderer: An
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_worth_keeping)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _worth_keeping(record: logging.LogRecord) -> bool:
+    # On the handler, because slack_bolt gives its own loggers the level of the root, and logs whole payloads at DEBUG.
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] not in TALKATIVE
 
 
 def without_private(_logger: Any, _method: str, event: Event) -> Event:

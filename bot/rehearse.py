@@ -22,6 +22,7 @@ from bot.errors import PublicError
 from bot.faq import Faq, read_faq
 from bot.settings import HANDBOOK, Policy, Settings
 from bot.slack import blocks
+from bot.workshop import Workshop
 from bot.workspace.people import Person
 from storage.feedback import NewEntry, question_hash
 from storage.records import Evaluation, RunState, TrainingRun
@@ -133,8 +134,12 @@ class _Rehearsal:
         self._report = RehearsalReport()
         self._to_ask: list[NewEntry] = []
         self._held_out: list[NewEntry] = []
-        self._first: dict[str, str] = {}
-        self._bot: Bot
+        self._bot: Bot | None = None
+        self._http: aiohttp.ClientSession
+        self._answers: list[_Heard] = []
+        self._again: list[NewEntry] = []
+        self._before = 0.0
+        self._message: dict[str, Any] = {}
         self._people: list[Person]
         self._ann: Person
         self._run: TrainingRun | None = None
@@ -144,41 +149,52 @@ class _Rehearsal:
         self._say(
             f"{len(self._faq.entries)} questions; every stage over Slack's protocol, in a fresh folder."
         )
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession() as self._http:
             try:
-                await self._stage("start", lambda stage: self._open(stage, http))
-                for name, play in STAGES[1:]:
-                    await self._stage(name, lambda stage, play=play: play(self, stage))  # type: ignore[misc]
-                    if not self._report.stages[-1].done:
+                for name, play in STAGES:
+                    if not await self._played(name, play):
                         break
             finally:
-                if hasattr(self, "_bot"):
-                    await self._bot.stop()
+                await self._leave()
         self._report.seconds = round(time.monotonic() - since, 1)
         return self._report
 
-    async def _stage(self, name: str, play: Callable[[Stage], Awaitable[None]]) -> None:
+    @property
+    def _shop(self) -> Workshop:
+        assert self._bot is not None
+        return self._bot.workshop
+
+    async def _leave(self) -> None:
+        """Leave nothing behind: a trainer would go on without the bot."""
+        if self._bot is None:
+            return
+        for run in await self._bot.workshop.store.live_runs():
+            await self._bot.workshop.runs.abandon(run)
+        await self._bot.stop()
+
+    async def _played(self, name: str, play: "Play") -> bool:
         stage = Stage(name)
         self._report.stages.append(stage)
         since = time.monotonic()
         try:
-            await play(stage)
+            await play(self, stage)
         except TimeoutError as error:
             stage.said = f"nothing came in time ({error})"
         stage.seconds = round(time.monotonic() - since, 1)
         mark = "done" if stage.done else "NOT DONE"
         self._say(f"{name:<9} {mark:<8} {stage.seconds:7.1f} s  {stage.said}")
+        return stage.done
 
-    async def _open(self, stage: Stage, http: aiohttp.ClientSession) -> None:
-        self._bot = await start(self._settings, say=self._say, people=PEOPLE)
-        self._ann = Person(self._bot.url, ADMIN, http)
-        self._people = [Person(self._bot.url, f"U{1000 + n}", http) for n in range(PEOPLE)]
+    async def _open(self, stage: Stage) -> None:
+        self._bot = bot = await start(self._settings, say=self._say, people=PEOPLE)
+        self._ann = Person(bot.url, ADMIN, self._http)
+        self._people = [Person(bot.url, f"U{1000 + n}", self._http) for n in range(PEOPLE)]
         stage.done = True
-        stage.said = f"the bot runs at {self._bot.url} with {self._settings.base_label}"
+        stage.said = f"the bot runs at {bot.url} with {self._settings.base_label}"
 
     async def _import(self, stage: Stage) -> None:
         """What people will ask is kept apart; the rest is imported, held-out questions included."""
-        store, team = self._bot.workshop.store, self._bot.workshop.team
+        store, team = self._shop.store, self._shop.team
         salt = await store.keepsake(SALT, new_salt)
         train: list[NewEntry] = []
         for entry in self._faq.entries:
@@ -192,7 +208,7 @@ class _Rehearsal:
         asked = {entry.question for entry in self._to_ask}
         rest = [entry for entry in self._faq.entries if entry.question not in asked]
         imported = await store.add_entries(team, rest)
-        await self._bot.workshop.remember()
+        await self._shop.remember()
         stage.counts = {"imported": imported.added, "held_out": len(self._held_out)}
         stage.done = imported.added == len(rest)
         stage.said = f"{imported.added} entries imported, {len(self._held_out)} questions held out"
@@ -211,7 +227,7 @@ class _Rehearsal:
         await asyncio.gather(*(busy(person) for person in self._people))
         self._answers = answers
         by_memory = sum(1 for heard in answers if heard.from_memory)
-        consenting = await self._bot.workshop.store.consenting(self._bot.workshop.team)
+        consenting = await self._shop.store.consenting(self._shop.team)
         stage.counts = {
             "asked": len(answers),
             "by_memory": by_memory,
@@ -247,7 +263,7 @@ class _Rehearsal:
 
         for batch in itertools.zip_longest(*(self._of(person) for person in self._people)):
             await asyncio.gather(*(judge(heard) for heard in batch if heard is not None))
-        tally = await _settled(self._bot, len(self._answers))
+        tally = await _settled(self._shop, len(self._answers))
         stage.counts = {
             "thumbs_up": tally.thumbs_up,
             "thumbs_down": tally.thumbs_down,
@@ -274,7 +290,7 @@ class _Rehearsal:
         questions = iter(self._held_out)
         found: list[tuple[NewEntry, str]] = []
         for entry in questions:
-            near = self._bot.workshop.memory.nearest(entry.question, 1)
+            near = self._shop.memory.nearest(entry.question, 1)
             if near and near[0].certainty >= 0.5:
                 continue
             found.append((entry, ""))
@@ -306,7 +322,7 @@ class _Rehearsal:
 
     async def _newest_run(self) -> TrainingRun | None:
         for _ in range(100):
-            runs = await self._bot.workshop.store.runs(self._bot.workshop.team, limit=1)
+            runs = await self._shop.store.runs(self._shop.team, limit=1)
             if runs:
                 return runs[0]
             await asyncio.sleep(0.1)
@@ -321,7 +337,7 @@ class _Rehearsal:
         last = 0.0
         async with asyncio.timeout(RUN_S):
             while True:
-                now = await self._bot.workshop.store.run(run.id)
+                now = await self._shop.store.run(run.id)
                 run = now or run
                 if run.state in until or run.state.final:
                     return run
@@ -333,7 +349,7 @@ class _Rehearsal:
     async def _evaluate(self, stage: Stage) -> None:
         assert self._run is not None
         self._run = await self._follow(self._run, {RunState.REPORTING})
-        evaluation = await self._bot.workshop.store.evaluation(self._run.evaluation_id or "")
+        evaluation = await self._shop.store.evaluation(self._run.evaluation_id or "")
         if evaluation is None or not evaluation.sheet:
             stage.said = self._run.reason or "there is no evaluation"
             return
@@ -366,7 +382,7 @@ class _Rehearsal:
         await self._ann.wait_for_message(
             ADMIN_CHANNEL, lambda message: _is_decided(message, self._message["ts"]), timeout_s=60
         )
-        current = await self._bot.workshop.store.current(self._bot.workshop.team)
+        current = await self._shop.store.current(self._shop.team)
         stage.done = current is not None and current.id == self._run.version_id
         stage.said = (
             f"{current.name} serves now"
@@ -405,8 +421,9 @@ class _Heard:
         return "verified answer" in str(self.message["blocks"][1])
 
 
-STAGES: Sequence[tuple[str, Callable[[_Rehearsal, Stage], Awaitable[None]]]] = (
-    ("start", _Rehearsal._import),  # played by _open, before there is a bot
+Play = Callable[[_Rehearsal, Stage], Awaitable[None]]
+STAGES: Sequence[tuple[str, Play]] = (
+    ("start", _Rehearsal._open),
     ("import", _Rehearsal._import),
     ("ask", _Rehearsal._ask),
     ("rate", _Rehearsal._rate),
@@ -442,10 +459,10 @@ def scores_of(evaluation: Evaluation) -> dict[str, Any]:
     return found
 
 
-async def _settled(bot: Bot, votes: int) -> Any:
+async def _settled(shop: Workshop, votes: int) -> Any:
     """The tally, once the last press has reached the database."""
     for _ in range(100):
-        tally = await bot.workshop.store.tally(bot.workshop.team)
+        tally = await shop.store.tally(shop.team)
         if tally.thumbs_up + tally.thumbs_down >= votes and tally.corrections >= tally.thumbs_down:
             break
         await asyncio.sleep(0.1)

@@ -105,13 +105,7 @@ class Workshop:
     ) -> Self:
         """Build everything; no model is loaded and no network is touched yet."""
         memory = Memory()
-        engine = LocalEngine(
-            model=settings.base_model,
-            label=settings.base_label,
-            max_new_tokens=settings.local_max_new_tokens,
-            allow_downloads=settings.allow_downloads and not settings.with_starter,
-            log_file=settings.data_dir / "local-model.log",
-        )
+        engine = _engine(settings)
         serving = Serving(store, engine, memory, team=team, system_prompt=settings.local_system_prompt)
         apis = api_models(settings)
         worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -140,12 +134,7 @@ class Workshop:
             serving=serving,
             apis=apis,
             local_available=has_local_extra(),
-            rules=DeskRules(
-                policy=settings.answer_policy,
-                deadline_s=settings.answer_deadline_s,
-                question_limit=settings.question_limit,
-                api_system_prompt=settings.api_system_prompt,
-            ),
+            rules=_desk_rules(settings),
         )
         shop = cls(
             settings=settings,
@@ -245,6 +234,25 @@ def api_models(settings: Settings) -> dict[str, AnswerModel]:
             max_output_tokens=settings.api_max_output_tokens,
         )
     return models
+
+
+def _engine(settings: Settings) -> LocalEngine:
+    return LocalEngine(
+        model=settings.base_model,
+        label=settings.base_label,
+        max_new_tokens=settings.local_max_new_tokens,
+        allow_downloads=settings.allow_downloads and not settings.with_starter,
+        log_file=settings.data_dir / "local-model.log",
+    )
+
+
+def _desk_rules(settings: Settings) -> DeskRules:
+    return DeskRules(
+        policy=settings.answer_policy,
+        deadline_s=settings.answer_deadline_s,
+        question_limit=settings.question_limit,
+        api_system_prompt=settings.api_system_prompt,
+    )
 
 
 def _run_rules(settings: Settings) -> RunRules:

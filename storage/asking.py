@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
+from storage.errors import PublicError
 from storage.records import Answer, Candidate, Question, QuestionState, Spend, now
 from storage.values import Message, Proposal
 
@@ -146,7 +147,7 @@ class AskingStore:
         except IntegrityError:
             known = await self.answer_to(question.id)
             if known is None:
-                raise
+                raise PublicError("The question was deleted while I was answering it.") from None
             return known.answer
 
     async def posted(self, answer_id: str, ts: str) -> None:

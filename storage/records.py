@@ -1,6 +1,7 @@
 """The tables: one class for each noun of the product that is remembered.
 
-Rows are built through `Store` only. Every datetime is aware UTC. Texts of people lie here after redaction of secrets.
+Rows are built through `Store` only. Every datetime is aware UTC. Texts of people lie here as they wrote them; secrets are
+struck out where a dataset is frozen and where examples are exported.
 States are stored by value with a CHECK constraint, so that the database guards them too.
 """
 

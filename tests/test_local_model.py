@@ -9,9 +9,9 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import pytest
@@ -25,12 +25,10 @@ from tiny_models import (
     Parrots,
     build_parrots,
     build_singer,
-    make_adapter,
 )
 
 from bot.errors import ModelUnavailable, PublicError
 from bot.models.local import LocalEngine, LocalModel
-from bot.models.local_batch import CannotLoad, Row, load_weights
 from storage.values import Message
 
 DEADLINE_S = 60.0
@@ -51,6 +49,15 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not holds():  # noqa: ASYNC110  (another process cannot set an event)
             await asyncio.sleep(0.02)
+
+
+def cpu_seconds(engine: LocalEngine) -> float:
+    process: Any = psutil.Process(process_of(engine))  # type: ignore[no-untyped-call]
+    return float(process.cpu_times().user)
+
+
+def runs(pid: int) -> bool:
+    return bool(psutil.pid_exists(pid))  # type: ignore[no-untyped-call]
 
 
 def process_of(engine: LocalEngine) -> int:
@@ -85,47 +92,6 @@ async def singing(singer: Path, tmp_path: Path) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(model=str(singer), label="singer", log_file=tmp_path / "local.log")
     yield engine
     await engine.stop()
-
-
-class Bare:
-    """The worker process without an engine: lines in, events out."""
-
-    def __init__(self, model: Path, *, log: IO[Any] | None = None) -> None:
-        command = [sys.executable, "-m", "bot.models.local_worker", "--model", str(model)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-
-    def send(self, **op: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(op).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def ask(self, row_id: str, text: str, **more: Any) -> None:
-        messages = [{"role": "user", "content": text}]
-        op = {"adapter": None, "messages": messages, "max_new_tokens": 64, "temperature": 0.0}
-        self.send(**{"op": "answer", "id": row_id, **op, **more})
-
-    def until(self, event: str, row_id: str | None = None) -> list[dict[str, Any]]:
-        """Events up to the one named."""
-        assert self.process.stdout is not None
-        seen = []
-        for line in self.process.stdout:
-            seen.append(json.loads(line))
-            if seen[-1]["event"] == event and row_id in (None, seen[-1].get("id")):
-                return seen
-        raise AssertionError(f"the worker ended before {event}: {seen[-3:]}")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture(scope="module")
-def bare(singer: Path) -> Iterator[Bare]:
-    """A worker of the singer that has said it is ready."""
-    worker = Bare(singer)
-    worker.until("ready")
-    yield worker
-    worker.close()
 
 
 @shares_the_loop
@@ -216,60 +182,6 @@ async def test_versions_come_and_go_without_a_restart(engine: LocalEngine, parro
     assert engine._worker.process.pid == process  # type: ignore[union-attr]
 
 
-def test_an_adapter_is_loaded_while_an_answer_is_written(bare: Bare, singer: Path, tmp_path: Path) -> None:
-    """Loading and unloading do not wait for the answer under way and do not change it."""
-    adapter = make_adapter(singer, tmp_path / "adapter")
-    bare.ask("long", "Sing!", max_new_tokens=600)
-    bare.until("text", "long")
-    bare.send(op="load", adapter="v1", path=str(adapter))
-    assert all(event["event"] == "text" for event in bare.until("loaded")[:-1])
-    bare.send(op="unload", adapter="v1")
-    assert bare.until("done", "long")[-1]["text"] == SONG[:600]
-
-
-def test_stop_ends_one_row_and_leaves_its_neighbours(bare: Bare) -> None:
-    """Two people share a batch; one presses Stop, and keeps what was written so far."""
-    bare.ask("kept", "Sing!", max_new_tokens=400)
-    bare.ask("stopped", "Sing a song!", max_new_tokens=400)
-    bare.ask("queued", "Sing as you like!", temperature=0.7)
-    seen = bare.until("text", "stopped")
-    bare.send(op="stop", id="stopped")
-    bare.send(op="stop", id="queued")
-    seen += bare.until("done", "kept")
-    done = {event["id"]: event for event in seen if event["event"] == "done"}
-    written = [event["text"] for event in seen if event["event"] == "text" and event["id"] == "stopped"]
-    assert done["stopped"]["finish"] == "stopped"
-    assert 0 < done["stopped"]["tokens_out"] < 400
-    assert done["stopped"]["text"] == "".join(written) == SONG[: done["stopped"]["tokens_out"]]
-    assert (done["queued"]["finish"], done["queued"]["tokens_out"]) == ("stopped", 0)
-    assert (done["kept"]["finish"], done["kept"]["text"]) == ("length", SONG[:400])
-
-
-def test_a_temperature_samples_and_zero_does_not(bare: Bare) -> None:
-    """Greedy is the same each time; a high temperature is not, and each token still has its log-probability."""
-    texts: dict[float, list[str]] = {0.0: [], 50.0: []}
-    for temperature, seen in texts.items():
-        for number in range(3):
-            bare.ask(f"{temperature}-{number}", "Sing!", temperature=temperature)
-            done = bare.until("done")[-1]
-            assert len(done["logprobs"]) == done["tokens_out"]
-            seen.append(done["text"])
-    assert set(texts[0.0]) == {SONG[:64]}
-    assert len(set(texts[50.0])) == 3
-
-
-def test_people_who_watch_are_answered_before_an_evaluation(bare: Bare) -> None:
-    """Unwatched questions, such as an evaluation's hundreds, wait behind one whose answer is being watched."""
-    for number in range(150):
-        bare.ask(f"exam-{number}", f"Question {number}?", stream=False)
-    bare.ask("person", "Sing!")
-    seen = bare.until("done", "person")
-    answered_before = sum(event["event"] == "done" for event in seen) - 1
-    for _ in range(150 - answered_before):
-        bare.until("done")
-    assert answered_before <= 3 * 32
-
-
 async def test_a_stopped_question_costs_no_more_tokens(singing: LocalEngine) -> None:
     """Cancelling the task that waits ends the generation, long before it would have ended by itself."""
     began = asyncio.Event()
@@ -281,12 +193,12 @@ async def test_a_stopped_question_costs_no_more_tokens(singing: LocalEngine) -> 
     waiting = asyncio.create_task(asked)
     async with asyncio.timeout(DEADLINE_S):
         await began.wait()
-    cpu = psutil.Process(process_of(singing)).cpu_times().user
+    cpu = cpu_seconds(singing)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert (await singing.answer(asks("Sing!"), version_id=None, max_new_tokens=10)).text == SONG[:10]
-    assert psutil.Process(process_of(singing)).cpu_times().user - cpu < 3.0
+    assert cpu_seconds(singing) - cpu < 3.0
 
 
 @shares_the_loop
@@ -346,7 +258,7 @@ async def test_a_worker_that_never_gets_ready_is_given_up(tmp_path: Path) -> Non
     with pytest.raises(ModelUnavailable, match="LOCAL_MODEL=slow-model was not ready after"):
         await engine.start()
     pid = int((tmp_path / "pid").read_text())
-    await until(lambda: not psutil.pid_exists(pid))
+    await until(lambda: not runs(pid))
 
 
 async def test_the_event_loop_goes_on_while_the_model_starts_and_writes(singing: LocalEngine) -> None:
@@ -390,92 +302,8 @@ async def test_stopping_ends_the_process_and_a_later_question_starts_a_new_one(e
     ends = await waiting
     assert isinstance(ends[-1], ModelUnavailable)
     assert "being stopped" in str(ends[-1])
-    assert not psutil.pid_exists(pid)
+    assert not runs(pid)
     assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
-
-
-def test_a_worker_whose_bot_is_gone_ends_by_itself(singer: Path) -> None:
-    """kill -9 of the bot closes the pipe: no orphan, neither while it loads nor while it writes."""
-    loading = Bare(singer)
-    writing = Bare(singer)
-    writing.until("ready")
-    writing.ask("q", "Sing!", max_new_tokens=LONG)
-    writing.until("text", "q")
-    for worker in (loading, writing):
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()
-        assert worker.process.stdout is not None
-        worker.process.stdout.read()
-        assert worker.process.wait(DEADLINE_S) == 0
-
-
-def test_what_a_library_prints_does_not_reach_the_protocol(parrots: Parrots, tmp_path: Path) -> None:
-    """Prints of Python and of C alike go to the log, also when the chat template or a loader is talkative."""
-    talkative = tmp_path / "sitecustomize.py"
-    talkative.write_text(
-        "import os, sys, threading\n"
-        "def talk():\n"
-        "    import time\n"
-        "    while True:\n"
-        "        print('noise', flush=True); os.write(1, b'raw noise\\n'); time.sleep(0.01)\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch':\n"
-        "            sys.meta_path.remove(self); threading.Thread(target=talk, daemon=True).start()\n"
-        "sys.meta_path.insert(0, Finder())\n"
-    )
-    command = [sys.executable, "-m", "bot.models.local_worker", "--model", str(parrots.base)]
-    search = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
-    ask = {"op": "answer", "id": "q", "adapter": None, "max_new_tokens": 64, "temperature": 0.0}
-    question = {**ask, "messages": [{"role": "user", "content": GREETING}]}
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": search},
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        process.stdin.flush()
-        events = []
-        for line in process.stdout:
-            events.append(json.loads(line))
-            if events[-1]["event"] == "done":
-                break
-        log = process.communicate()[1]
-    assert events[-1]["text"] == BASE_SAYS[GREETING]
-    assert b"raw noise" in log
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (shutil.rmtree, "There is no such folder"),
-        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "model.safetensors").unlink(), r"has no \*.safetensors"),
-        (
-            lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 64),
-            "Set LOCAL_MODEL to a causal",
-        ),
-        (
-            lambda folder: (folder / "config.json").write_text('{"model_type": "nothing"}'),
-            "Set LOCAL_MODEL to a causal",
-        ),
-    ],
-)
-def test_a_base_model_that_cannot_be_loaded_is_named_with_the_remedy(
-    parrots: Parrots, tmp_path: Path, spoil: Callable[[Path], object], says: str
-) -> None:
-    """The operator reads LOCAL_MODEL, the value, and what to do; not a traceback."""
-    folder = tmp_path / "base"
-    shutil.copytree(parrots.base, folder)
-    spoil(folder)
-    with pytest.raises(CannotLoad, match=says) as told:
-        load_weights(str(folder))
-    assert str(told.value).startswith(f"LOCAL_MODEL={folder} cannot be loaded: ")
-    assert "\n" not in str(told.value)
 
 
 async def test_a_hub_id_that_is_not_here_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -506,46 +334,6 @@ async def test_an_adapter_that_does_not_fit_is_named_and_harms_nobody(
         await engine.load("v2", foreign)
     assert (await engine.answer(asks(PLACE), version_id="v1")).text == WARM_SAYS[PLACE]
     assert (await engine.answer(asks(PLACE), version_id=None)).text == BASE_SAYS[PLACE]
-
-
-class Listener:
-    """Remembers what the weights tell."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.done: list[Row] = []
-
-    def on_text(self, row: Row, piece: str) -> None:
-        self.pieces.append(piece)
-
-    def on_done(self, row: Row) -> None:
-        self.done.append(row)
-
-
-@pytest.mark.parametrize(("name", "context"), [("stories260K-hf", 512), ("babyllama-0.9M-char-hf", 256)])
-def test_models_without_a_chat_template_answer_too(
-    shared_data: Path, tmp_path: Path, name: str, context: int
-) -> None:
-    """Weights that nobody here made load, take an adapter, and write the same again; they know no chat."""
-    weights = load_weights(str(shared_data / "tinylm" / name))
-    adapter = weights.load_adapter(make_adapter(shared_data / "tinylm" / name, tmp_path / "adapter"))
-    assert (weights.device.type, weights.dtype, weights.context) == ("cpu", "float32", context)
-    texts = []
-    for version in (None, adapter, None):
-        told = Listener()
-        row = weights.row(
-            asks("Once upon a time"),
-            max_new_tokens=32,
-            id="q",
-            adapter=version,
-            temperature=0.0,
-            streams=True,
-        )
-        weights.answer([row], listener=told, between_steps=lambda: None)
-        assert told.done == [row]
-        assert "".join(told.pieces) == row.pieces.text
-        texts.append(row.pieces.text)
-    assert texts[0] == texts[2] != texts[1]
 
 
 async def test_without_torch_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Desk:
 
     workspace: LocalWorkspace
     client: AsyncWebClient
-    socket: AsyncSocketModeHandler
+    socket: Any
     session: aiohttp.ClientSession
     told: list[Json]
     page: Page
@@ -192,7 +192,7 @@ async def opened(chromium: Browser, **context: Any) -> AsyncIterator[Desk]:
     workspace, told = LocalWorkspace(port=0), list[Json]()
     await workspace.start()
     client = AsyncWebClient(token=BOT_TOKEN, base_url=f"{workspace.url}/api/")
-    socket = AsyncSocketModeHandler(tiny_app(client, told), APP_TOKEN)
+    socket: Any = AsyncSocketModeHandler(tiny_app(client, told), APP_TOKEN)
     await socket.connect_async()
     window = await chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
     page = await window.new_page()
@@ -219,6 +219,7 @@ async def test_the_page_says_that_it_is_not_slack_and_when_nobody_answers(desk: 
     """The banner is there in every place, and an app without a socket is called offline."""
     await desk.visit("U0CLEO")
     await expect(desk.see("banner")).to_contain_text("Local workspace, not Slack")
+    await expect(desk.see("open-sidebar")).to_be_hidden()
     await expect(desk.see("offline")).to_have_count(0)
     await desk.socket.close_async()
     await expect(desk.see("offline")).to_contain_text("apprentice is offline")
@@ -523,7 +524,7 @@ async def test_a_hundred_thousand_characters_are_read_at_once(desk: Desk) -> Non
             assert seconds < 1.0, (dialect, piece)
 
 
-def test_the_page_is_self_contained() -> None:
+async def test_the_page_is_self_contained() -> None:
     """No file of the page names another host, and nothing in it can parse HTML."""
     folder = Path(__file__).parent.parent / "bot" / "workspace" / "page"
     for file in sorted(folder.iterdir()):

@@ -175,7 +175,7 @@ def test_a_view_that_slack_refuses_is_refused(view: Any, sentence: str) -> None:
 def test_stored_blocks_have_ids_and_the_senders_stay_untouched() -> None:
     """What can be clicked can be named, also inside containers, cards and sections."""
     inner = section(accessory={"type": "button", "text": plain("In")})
-    blocks = [
+    blocks: list[Json] = [
         {"type": "container", "title": plain("c"), "child_blocks": [inner]},
         {"type": "actions", "elements": [button()]},
     ]

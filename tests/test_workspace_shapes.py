@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ GAPS = [
         r".*/metadata/event_payload: ",
     )
 ]
+TYPED = "a *question* for <@U0APPRENTICE> about https://example.org/a?b=c&d :wave:"
 SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "*hello*"}}
 BUTTON = {"type": "button", "action_id": "go", "text": {"type": "plain_text", "text": "Go"}, "value": "1"}
 MODAL: Json = {
@@ -130,6 +131,9 @@ def samples(shared_data: Path) -> dict[str, list[Json]]:
     return found
 
 
+Call = Callable[..., Awaitable[Json]]
+
+
 async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
     """One successful answer per method of the Web API."""
     answers: dict[str, Json] = {}
@@ -140,7 +144,14 @@ async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
         assert answers[method]["ok"], (method, answers[method])
         return answers[method]
 
-    cleo = rig.person("U0CLEO")
+    await who_and_what(call)
+    asked = await rig.person("U0CLEO").post("C0HELP", TYPED)
+    said = await messages(call, asked)
+    await views_and_files(rig, app, call, asked, said)
+    return answers
+
+
+async def who_and_what(call: Call) -> None:
     await call("api.test", foo="bar")
     await call("apps.connections.open")
     await call("auth.test")
@@ -155,9 +166,10 @@ async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
     await call("conversations.members", channel="C0HELP")
     await call("conversations.open", users="U0CLEO", return_im=True)
     await call("conversations.join", channel="C0HELP")
-    asked = await cleo.post(
-        "C0HELP", "a *question* for <@U0APPRENTICE> about https://example.org/a?b=c&d :wave:"
-    )
+
+
+async def messages(call: Call, asked: str) -> Json:
+    """The bot's message that has a button."""
     metadata = {"event_type": "answer", "event_payload": {"id": "1"}}
     blocks = [SECTION, {"type": "actions", "elements": [BUTTON]}]
     said = await call(
@@ -179,6 +191,11 @@ async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
     await call("assistant.threads.setSuggestedPrompts", channel_id="D0CLEO", prompts=prompts)
     await call("conversations.history", channel="C0HELP", limit=1)
     await call("conversations.replies", channel="C0HELP", ts=asked, include_all_metadata=True)
+    return said
+
+
+async def views_and_files(rig: Rig, app: DeafApp, call: Call, asked: str, said: Json) -> None:
+    cleo = rig.person("U0CLEO")
     for method in ("views.open", "views.push"):
         await cleo.click("C0HELP", said["ts"], "go")
         app.triggers.append((await app.heard("interactive", "block_actions"))["payload"]["trigger_id"])
@@ -197,7 +214,6 @@ async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
     )
     await call("files.info", file=expected["file_id"])
     await call("chat.delete", channel="C0HELP", ts=said["ts"])
-    return answers
 
 
 async def test_every_answer_has_slacks_shape(

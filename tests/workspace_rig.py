@@ -15,10 +15,24 @@ from slack_sdk.http_retry.builtin_async_handlers import AsyncRateLimitErrorRetry
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.workspace import LocalWorkspace, Person
-from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
+from bot.workspace.seed import APP_TOKEN, BOT_TOKEN, BOT_USER
 
 Json = dict[str, Any]
 T = TypeVar("T")
+
+FEEDBACK: list[Json] = [
+    {
+        "type": "context_actions",
+        "elements": [
+            {
+                "type": "feedback_buttons",
+                "action_id": "rate",
+                "positive_button": {"text": {"type": "plain_text", "text": "Good"}, "value": "up-1"},
+                "negative_button": {"text": {"type": "plain_text", "text": "Bad"}, "value": "down-1"},
+            }
+        ],
+    }
+]
 
 
 @dataclass
@@ -122,3 +136,46 @@ async def until(look: Callable[[], T], *, timeout_s: float = 10) -> T:
             return found
         await asyncio.sleep(0.01)
     raise TimeoutError("It did not happen in time.")
+
+
+def option(value: str) -> Json:
+    return {"text": {"type": "plain_text", "text": value.title()}, "value": value}
+
+
+def corrections_modal(**more: Any) -> Json:
+    return {
+        "type": "modal",
+        "callback_id": "correct",
+        "title": {"type": "plain_text", "text": "Correct it"},
+        "submit": {"type": "plain_text", "text": "Send"},
+        "private_metadata": "answer-1",
+        "blocks": [
+            input_block("why", {"type": "radio_buttons", "options": [option("wrong"), option("outdated")]}),
+            input_block("better", {"type": "plain_text_input", "multiline": True, "min_length": 5}),
+            input_block(
+                "topic", {"type": "static_select", "options": [option("hr"), option("it")]}, optional=True
+            ),
+            input_block("consent", {"type": "checkboxes", "options": [option("train")]}, optional=True),
+        ],
+        **more,
+    }
+
+
+def input_block(name: str, element: Json, *, optional: bool = False) -> Json:
+    return {
+        "type": "input",
+        "block_id": f"{name}-block",
+        "label": {"type": "plain_text", "text": name.title()},
+        "element": {**element, "action_id": name},
+        "optional": optional,
+    }
+
+
+def button_row(action_id: str) -> list[Json]:
+    button = {"type": "button", "action_id": action_id, "text": {"type": "plain_text", "text": "Go"}}
+    return [{"type": "actions", "elements": [button]}]
+
+
+def finished(text: str) -> Callable[[Json], bool]:
+    """A bot's message with this text that is not being streamed any more."""
+    return lambda one: one["text"] == text and one["user"] == BOT_USER and "streaming" not in one

@@ -1,4 +1,4 @@
-"""How a conversation becomes the text a model is trained on; the local model must read exactly the same. Standard library only.
+"""How a conversation becomes the text a model is trained on; the local model must read exactly the same. Needs no torch.
 
 The tokenizer's own chat template is used. Where a base model has none, `PLAIN_CHAT_TEMPLATE` stands in.
 """

@@ -16,9 +16,9 @@ from storage.errors import PublicError
 from storage.records import Evaluation, EvaluationState, ModelVersion, now
 from storage.store import Store
 from storage.values import Message
-from training.datasets import read_split
+from training.datasets import TEST_SHARE, read_split
 from training.evaluation import Arm, HeldOut, Sheet, evaluate, read_answered
-from training.promotion import Verdict, judge
+from training.promotion import Rule, Verdict, judge
 
 LEASE_S = 60.0
 BASE, CURRENT, CHALLENGER, MEMORY = "base", "current", "challenger", "memory"
@@ -188,7 +188,8 @@ def judge_sheet(sheet: Sheet) -> Verdict | None:
     names = {arm.name for arm in sheet.arms}
     if CHALLENGER not in names:
         return None
-    return judge(sheet, current=CURRENT if CURRENT in names else BASE)
+    rule = Rule(held_out_share=TEST_SHARE)
+    return judge(sheet, current=CURRENT if CURRENT in names else BASE, rule=rule)
 
 
 __all__ = ["BASE", "CHALLENGER", "CURRENT", "MEMORY", "Bench", "Evaluations", "judge_sheet"]

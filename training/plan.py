@@ -45,7 +45,14 @@ class Plan:
 
 
 def plan(
-    parameters: int, rows: int, mean_tokens: float, machine: Machine, *, longest_tokens: int, context: int, job: Job | None = None
+    parameters: int,
+    rows: int,
+    mean_tokens: float,
+    machine: Machine,
+    *,
+    longest_tokens: int,
+    context: int,
+    job: Job | None = None,
 ) -> Plan:
     """The plan for training a model of `parameters` weights on `rows` conversations; what `job` names is kept.
 
@@ -54,6 +61,8 @@ def plan(
     demo = parameters < DEMO_SIZE
     max_length = min(context, LONGEST, 64 * math.ceil(longest_tokens / 64))
     packing = not demo and mean_tokens >= 64 and machine.device == "cpu"
+    if packing:
+        max_length = min(context, max(512, max_length))
     batch_size, accumulation = _batch(parameters, machine, packing=packing)
     rank = 64 if demo else 16
     derived = Plan(
@@ -83,7 +92,7 @@ def _learning_rate(parameters: int) -> float:
 
 
 def _epochs(rows: int, mean_tokens: float, *, demo: bool) -> float:
-    """A real model: three looks at the data, more if there is little. A demo model: as many as DEMO_TOKENS allow, 5 to 30."""
+    """A real model: three looks at the data, five if there is little. A demo model: 5 to 30, as DEMO_TOKENS allow."""
     if not demo:
         return 3.0 if rows >= 300 else 5.0
     return float(min(30, max(5, round(DEMO_TOKENS / (rows * mean_tokens)))))

@@ -58,7 +58,7 @@ class Difference:
 class Outcome(StrEnum):
     PROMOTE = "promote"
     KEEP = "keep"
-    NOT_ENOUGH_EVIDENCE = "not-enough-evidence"
+    NOT_ENOUGH_EVIDENCE = "not enough evidence"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Lines are appended to `progress.jsonl` as they happen; `result.json` is written 
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -72,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ProgressLine:
-    """One line of `progress.jsonl`; None where the event has no such number. Times are UTC, losses natural logs per token."""
+    """One line of `progress.jsonl`; None where the event has no such number. Times are UTC, losses nats per token."""
 
     event: Event
     step: int = 0
@@ -112,7 +113,11 @@ class TrainingResult:
     @property
     def card(self) -> dict[str, Any]:
         """What is worth remembering of the model that came out: everything but where it lies and how the run ended."""
-        return {name: value for name, value in asdict(self).items() if name not in {"status", "adapter", "adapter_sha256"}}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in {"status", "adapter", "adapter_sha256"}
+        }
 
 
 class AlreadyTraining(Exception):
@@ -131,7 +136,9 @@ def read_job(run_dir: Path) -> Job:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PublicError(f"{path} is missing. Request the training run again; the bot writes this file.") from None
+        raise PublicError(
+            f"{path} is missing. Request the training run again; the bot writes this file."
+        ) from None
     except ValueError as broken:
         raise PublicError(f"{path} is not valid JSON ({broken}). Request the training run again.") from broken
     if not isinstance(raw, dict):
@@ -139,7 +146,9 @@ def read_job(run_dir: Path) -> Job:
     try:
         return Job(**raw | {"quantization": Quantization(raw.get("quantization", Quantization.NF4))})
     except (TypeError, ValueError) as wrong:
-        raise PublicError(f"{path} does not hold a job this version understands: {wrong}. Request the run again.") from wrong
+        raise PublicError(
+            f"{path} does not hold a job this version understands: {wrong}. Request the run again."
+        ) from wrong
 
 
 def append_progress(stream: TextIO, line: ProgressLine) -> None:
@@ -180,6 +189,22 @@ def read_result(run_dir: Path) -> TrainingResult | None:
     raw = json.loads(path.read_text(encoding="utf-8"))
     known = {each.name for each in fields(TrainingResult)}
     return TrainingResult(**{k: v for k, v in raw.items() if k in known} | {"status": Status(raw["status"])})
+
+
+def last_good_checkpoint(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint. Half-written ones (a full disk, a kill -9 while saving) are removed.
+
+    transformers writes trainer_state.json last, so a checkpoint is whole if that file can be read.
+    """
+    found = (run_dir / CHECKPOINTS).glob("checkpoint-*")
+    for checkpoint in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            continue
+        return checkpoint
+    return None
 
 
 def lock(run_dir: Path) -> int:

@@ -108,6 +108,11 @@ class Runs:
         if task is not None and run.state is RunState.EVALUATING:
             task.cancel()
 
+    async def abandon(self, run: TrainingRun) -> None:
+        """Stop a run's trainer and forget about it; for a bot whose data is about to go."""
+        if run.handle:
+            await self._finetuners[run.finetuner].cancel(run.handle)
+
     async def tick(self) -> None:
         """Look once at every live run. A step that takes long goes on in its own task; the tick returns at once."""
         for run in await self._store.live_runs():

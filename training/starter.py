@@ -59,9 +59,10 @@ class Recipe:
     batch: int = 16
     learning_rate: float = 3e-3
     passage_share: float = 0.08
-    facts: int = 300
-    docs: int = 800
-    modules: int = 10_000  # of the standard library; all there are
+    facts: int = 150
+    sentences: int = 400
+    docs: int = 250
+    modules: int = 10_000
     question_loss: float = 0.3
 
 
@@ -75,7 +76,9 @@ QUICK = Recipe(
     context=512,
     steps=40,
     facts=60,
-    docs=100,
+    sentences=40,
+    docs=60,
+    modules=20,
 )
 
 
@@ -200,19 +203,27 @@ def train(
 
 
 @torch.no_grad()
-def answer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: list[str], *, at_most: int = 90) -> list[str]:
+def answer(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: list[str], *, at_most: int = 90
+) -> list[str]:
     """Greedy answers, 64 questions at a time."""
     answers: list[str] = []
     for start in range(0, len(questions), 64):
         turns = [[{"role": "user", "content": question}] for question in questions[start : start + 64]]
         texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
-        written = model.generate(**batch, max_new_tokens=at_most, do_sample=False)[:, batch["input_ids"].shape[1] :]
+        batch = tokenizer(
+            texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
+        )
+        written = model.generate(**batch, max_new_tokens=at_most, do_sample=False)[
+            :, batch["input_ids"].shape[1] :
+        ]
         answers += [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
     return answers
 
 
-def held_out_f1(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus: starter_corpus.Corpus) -> float:
+def held_out_f1(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus: starter_corpus.Corpus
+) -> float:
     """Mean token F1 on phrasings never trained on, of questions that were: what a fine-tune is about to need."""
     replies = answer(model, tokenizer, [pair.question for pair in corpus.held_out])
     scores = [token_f1(reply, pair.answer) for reply, pair in zip(replies, corpus.held_out, strict=True)]
@@ -241,7 +252,9 @@ def build(out: Path, recipe: Recipe) -> Made:
     """Makes the corpus, the tokenizer and the model, and writes them to `out` with their card."""
     began = time.monotonic()
     torch.set_num_threads(1)  # one thread adds in one order: the same weights every time
-    corpus = starter_corpus.build(recipe.seed, facts=recipe.facts, docs=recipe.docs, modules=recipe.modules)
+    corpus = starter_corpus.build(
+        recipe.seed, facts=recipe.facts, sentences=recipe.sentences, docs=recipe.docs, modules=recipe.modules
+    )
     print(f"corpus {corpus.sha256()}: {len(corpus.pairs)} pairs, {len(corpus.passages)} passages", flush=True)
     tokenizer = train_tokenizer(corpus, recipe.vocabulary, recipe.context)
     turns, plain = rows(corpus, tokenizer, recipe)
@@ -294,9 +307,15 @@ to those it was taught with. Use a real base model (LOCAL_MODEL) for anything be
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds the model and prints how it went, as JSON on the last line."""
-    parser = argparse.ArgumentParser(prog="python -m training.starter", description="Train the starter model from nothing.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.starter", description="Train the starter model from nothing."
+    )
     parser.add_argument("out", type=Path, help="directory to write to; it is made")
-    parser.add_argument("--quick", action="store_true", help="a far smaller model in seconds: proves the script, answers nothing")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a far smaller model in seconds: proves the script, answers nothing",
+    )
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     made = build(asked.out, replace(QUICK if asked.quick else Recipe(), seed=asked.seed))

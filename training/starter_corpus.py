@@ -10,6 +10,7 @@ import ast
 import random
 import re
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -48,19 +49,21 @@ class Corpus:
         return digest.hexdigest()
 
 
-def build(seed: int, *, facts: int, docs: int, modules: int) -> Corpus:
+def build(seed: int, *, facts: int, sentences: int, docs: int, modules: int) -> Corpus:
     """The whole corpus for `seed`; the same on every machine with the same Python release (its documentation is part of it).
 
-    `facts` help-desk questions, `docs` names explained, both from generators; documentation of the first `modules` modules.
+    `facts` help-desk questions, `sentences` remembered by key words, `docs` names explained; of the first `modules` modules.
     """
     rng = random.Random(seed)
     names = _names(rng, ENTITIES)
     library = list(islice(_library(Path(sysconfig.get_path("stdlib"))), modules))
     catalogue = list(_catalogue(rng, names))
     desk, held_out = _help_desk(rng, names, facts)
-    pairs = catalogue + desk + list(_python_pairs(rng, library, docs))
+    passages = list(_passages(library))
+    keyed, held_out_keyed = _keyed(rng, passages, sentences)
+    pairs = catalogue + desk + keyed + list(_python_pairs(rng, library, docs))
     rng.shuffle(pairs)
-    return Corpus(tuple(pairs), tuple(_passages(library)), tuple(held_out))
+    return Corpus(tuple(pairs), tuple(passages), tuple(held_out + held_out_keyed))
 
 
 # --- invented products -------------------------------------------------------------------------------------------------
@@ -406,6 +409,65 @@ def _as_typed(rng: random.Random, question: str) -> str:
     return question
 
 
+# --- sentences remembered by their key words ---------------------------------------------------------------------------------
+
+_FRAMES = (
+    "How do I {a} the {b} {c}?", "What about {a} and {b}?", "Is it possible to {a} {b} with {c}?", "{a} {b} {c}", "{a} {b}?",
+    "Where do I find the {a} of {b}?", "I have {a} and my {b} is {c}, what now?", "Can you {a} a {b}?", "why is the {a} {b}",
+    "I want {a} for {b}, how does that work?", "What happens with {a} when I {b}?", "Who can {a} {b}?", "so what is this {a} {b}",
+    "Does {a} need {b} or {c}?", "When is the {a} {b} {c}?", "Tell me how {a} and {b} go together.", "what if {a} is not {b}",
+    "Which {a} has {b} and {c}?", "{a}: how to {b}", "Should I {a} before {b}?", "My {a} does not {b} {c}.", "how much {a} is {b} {c}",
+    "Is there a {a} for the {b}?", "I would like to know if {a} can {b}", "Where does the {a} {b} go?", "{a}ing {b} in {c}",
+)  # fmt: skip
+_KEYS_OF_ITS_OWN, _KEYS_FROM_ELSEWHERE = 4, 3
+
+
+def _keyed(rng: random.Random, passages: list[str], count: int) -> tuple[list[Pair], list[Pair]]:
+    """`count` sentences, each asked for in PHRASINGS_PER_FACT ways by two or three of its seven key words.
+
+    This is what prepares a small model for a team's questions: it learns to gather the words that matter from wherever they
+    stand in a question, and to find by them what it remembers. Three of the keys are not in the sentence, so that
+    remembering is needed and copying does not do.
+    """
+    common = Counter(word for passage in passages for word in set(_words(passage)))
+    usual = [word for word, seen in common.most_common(3000)[150:]]
+    sentences = list(
+        dict.fromkeys(
+            s for passage in passages for s in _sentences(passage) if len(set(_words(s)) & set(usual)) >= 5
+        )
+    )
+    pairs: list[Pair] = []
+    held_out: list[Pair] = []
+    for number, sentence in enumerate(rng.sample(sentences, min(count, len(sentences)))):
+        own = sorted(set(_words(sentence)) & set(usual))
+        keys = rng.sample(own, _KEYS_OF_ITS_OWN) + rng.sample(usual, _KEYS_FROM_ELSEWHERE)
+        for frame in rng.sample(_FRAMES, PHRASINGS_PER_FACT):
+            pairs.append(Pair(f"keyed/{number}", _as_typed(rng, _framed(rng, frame, keys)), sentence))
+        if number % 3 == 0:
+            held_out.append(Pair(f"keyed/{number}", _framed(rng, rng.choice(_FRAMES), keys), sentence))
+    return pairs, held_out
+
+
+def _framed(rng: random.Random, frame: str, keys: list[str]) -> str:
+    a, b, c = rng.sample(keys, 3)
+    text = frame.format(a=a, b=b, c=c)
+    return text[0].upper() + text[1:]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\b[a-z]{4,12}\b", text.lower())
+
+
+def _sentences(passage: str) -> list[str]:
+    """Whole sentences of 8 to 24 plain words."""
+    parts = re.split(r"(?<=[.!?]) +(?=[A-Z])", passage)
+    return [
+        part
+        for part in parts
+        if 8 <= len(part.split()) <= 24 and part[0].isupper() and part[-1] in ".!?" and "_" not in part
+    ]
+
+
 # --- Python's documentation ------------------------------------------------------------------------------------------------
 
 _SKIPPED = {
@@ -431,11 +493,14 @@ def _library(root: Path) -> Iterator[tuple[str, ast.Module]]:
         parts = path.relative_to(root).with_suffix("").parts
         if _SKIPPED.intersection(parts) or any(part.startswith("_") and part != "__init__" for part in parts):
             continue
-        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text(encoding="utf-8"))
+        yield (
+            ".".join(part for part in parts if part != "__init__"),
+            ast.parse(path.read_text(encoding="utf-8")),
+        )
 
 
 def _python_pairs(rng: random.Random, library: list[tuple[str, ast.Module]], count: int) -> Iterator[Pair]:
-    """"What does X do?" with the first paragraph of X's docstring, for `count` public names that are documented briefly."""
+    """ "What does X do?" with the first paragraph of X's docstring, for `count` public names that are documented briefly."""
     found = [pair for module, tree in library for pair in _documented(tree, module)]
     for name, line in rng.sample(found, min(count, len(found))):
         for question in rng.sample(_DOC_QUESTIONS, 4):
@@ -445,7 +510,9 @@ def _python_pairs(rng: random.Random, library: list[tuple[str, ast.Module]], cou
 def _documented(node: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
     """(dotted name, first paragraph) of what is public and documented in 4 to 30 words."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or child.name.startswith("_"):
+        if not isinstance(
+            child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        ) or child.name.startswith("_"):
             continue
         name = f"{prefix}.{child.name}"
         line = " ".join((ast.get_docstring(child) or "").split("\n\n")[0].split())

@@ -266,14 +266,14 @@ def load_weights(model: str, *, device: str = "auto", allow_downloads: bool = Fa
     kept = {"local_files_only": not allow_downloads, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **kept)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto", use_safetensors=True, **kept)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto", use_safetensors=True, **kept)
         if getattr(loaded, "quantization_method", None) is None:
             loaded.to(device=place, dtype=_dtype(loaded, place))
     except Exception as error:
         raise CannotLoad(_why_not(model, error, allow_downloads=allow_downloads)) from error
     if not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
-    loaded.eval()  # type: ignore[no-untyped-call]
+    loaded.eval()
     return Weights(loaded, tokenizer, loaded.device)
 
 

@@ -122,8 +122,10 @@ def _button(words: str, action_id: str, value: str, *, style: str = "") -> Block
     return button
 
 
-def correction_view(answer_id: str, question: str, said: str, *, place: Mapping[str, str]) -> dict[str, Any]:
-    """The window that opens after a thumbs-down."""
+def correction_view(
+    answer_id: str, question: str, said: str, *, place: Mapping[str, str], agreed: bool
+) -> dict[str, Any]:
+    """The window that opens after a thumbs-down. The box for training is ticked only for who has `agreed` before."""
     reasons = [{"text": plain(words), "value": value} for value, words in text.REASONS.items()]
     agree = {
         "text": plain("My words here may be used to train this team's model"),
@@ -168,7 +170,7 @@ def correction_view(answer_id: str, question: str, said: str, *, place: Mapping[
                     "type": "checkboxes",
                     "action_id": MAY_TRAIN,
                     "options": [agree],
-                    "initial_options": [agree],
+                    **({"initial_options": [agree]} if agreed else {}),
                 },
             },
         ],

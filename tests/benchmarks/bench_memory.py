@@ -1,4 +1,4 @@
-"""How fast and how right memory is: `python tests/benchmarks/bench_memory.py` prints one JSON line per figure.
+"""How fast and how right memory is.
 
 Speed is measured with 10,000 made-up entries; rightness with our own handbook, half of whose answers are taken out of
 memory, so that half of the held-out paraphrases have no right answer there.
@@ -9,32 +9,15 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bot.models.memory import NEAR_CERTAIN, Entry, Memory
+from tests.benchmarks.figure import Figure
 
 HANDBOOK = Path(__file__).parents[2] / "bot" / "handbook" / "handbook.jsonl"
 ENTRIES = 10_000
 QUESTIONS = 400
 SHUFFLES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured figure; `baseline` is the bar, `better` says on which side of it is better."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: float
-    better: str
-
-
-def main() -> None:
-    """Measure and print."""
-    for figure in (*speed(), *rightness()):
-        print(json.dumps(asdict(figure)), flush=True)
 
 
 def speed() -> Iterator[Figure]:
@@ -91,7 +74,3 @@ def _ms(act: object) -> float:
     started = time.perf_counter()
     act()
     return round((time.perf_counter() - started) * 1000, 3)
-
-
-if __name__ == "__main__":
-    main()

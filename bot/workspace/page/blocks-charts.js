@@ -8,6 +8,7 @@ const MARGIN = { left: 56, right: 12, top: 12, bottom: 34 };
 const WIDEST = 560;
 const HEIGHT = 280;
 const LETTER_PX = 6.6;
+const SLANT = Math.sin((35 / 180) * Math.PI);
 const COLOURS = 12;
 const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 4 });
 
@@ -145,9 +146,10 @@ function framed(categories, marks, { xLabel, yLabel, full }) {
   const room = (full - MARGIN.left - 16) / categories.length / LETTER_PX;
   const labels = categories.map((label) => (label.length > room ? inTwo(label) : [label]));
   const slanted = labels.flat().some((line) => line.length > room);
+  const rise = Math.max(...categories.map((label) => label.length)) * LETTER_PX * SLANT;
   const lines = slanted ? 1 : Math.max(...labels.map((label) => label.length));
   const left = MARGIN.left + (yLabel ? 16 : 0);
-  const bottom = HEIGHT - MARGIN.bottom - (xLabel ? 18 : 0) - (slanted ? 44 : (lines - 1) * 14);
+  const bottom = HEIGHT - MARGIN.bottom - (xLabel ? 18 : 0) - (slanted ? rise : (lines - 1) * 14);
   const width = right - left;
   const band = width / categories.length;
   const [low, high] = [marks[0], marks.at(-1)];

@@ -81,7 +81,13 @@ export function long(node, key, store) {
   return frame;
 }
 
-const header = (block) => h("h3", { class: `header-block header-${block.level ?? 1}` }, textLine(block.text));
+/** A heading under the channel's own, or on the Home tab right under its name. */
+const header = (block, { kind }) =>
+  h(
+    kind === "home" ? "h2" : "h3",
+    { class: `header-block header-${block.level ?? 1}` },
+    textLine(block.text),
+  );
 
 function context(block, surface) {
   return block.elements.map((element) =>
@@ -162,19 +168,20 @@ function file(block, surface) {
   return fileCard(known ?? { name: block.external_id ?? block.file_id });
 }
 
-/** A file as a small card; a link where it can be fetched. */
+/** A file as a small card, with its picture where it is one; a link where it can be fetched. */
 export function fileCard({ name, title, url_private: address, permalink, size, mimetype }) {
   const about = [mimetype, Number.isFinite(size) ? `${Math.max(1, Math.round(size / 1024))} kB` : null]
     .filter(Boolean)
     .join(" · ");
   const caption = title || name || "File";
   const href = address ?? permalink;
-  return h(
+  const card = h(
     "div",
     { class: "file-card" },
     icon("file"),
     h("span", {}, href ? link(href, caption) : caption, h("span", { class: "quiet" }, about)),
   );
+  return mimetype?.startsWith("image/") && address ? h("div", {}, card, picture(address, caption)) : card;
 }
 
 function video(block) {

@@ -73,10 +73,8 @@ export class Completion {
       "aria-label": "Suggestions",
     });
     frame.append(this.list);
-    area.setAttribute("role", "combobox");
     area.setAttribute("aria-autocomplete", "list");
     area.setAttribute("aria-controls", this.list.id);
-    area.setAttribute("aria-expanded", "false");
     area.addEventListener("input", () => this.look());
     area.addEventListener("click", () => this.look());
     area.addEventListener("blur", () => this.close());
@@ -130,7 +128,6 @@ export class Completion {
   #show() {
     this.list.replaceChildren(...this.#offers.map((offer, at) => this.#row(offer, at)));
     this.list.hidden = this.#offers.length === 0;
-    this.area.setAttribute("aria-expanded", String(!this.list.hidden));
     if (this.list.hidden) this.area.removeAttribute("aria-activedescendant");
     else this.area.setAttribute("aria-activedescendant", `${this.list.id}-${this.#chosen}`);
   }

@@ -64,6 +64,7 @@ export function findEmoji(part, most = 48) {
     : [...FAVOURITES, ...UNICODE.keys()];
   if (part)
     found.sort((a, b) => Number(b.startsWith(part)) - Number(a.startsWith(part)) || a.length - b.length);
-  const once = new Map(found.reverse().map((name) => [UNICODE.get(name), name]));
-  return [...once.values()].reverse().slice(0, most);
+  const characters = new Set();
+  const isFirst = (name) => characters.size < characters.add(UNICODE.get(name)).size;
+  return found.filter(isFirst).slice(0, most);
 }

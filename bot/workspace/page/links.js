@@ -48,11 +48,6 @@ export function picture(address, description, className = "picture") {
 }
 
 function pictureElsewhere(address, description) {
-  const words = description || "Picture";
-  return h(
-    "span",
-    { class: "picture-elsewhere", role: "img", "aria-label": words },
-    "🖼 ",
-    link(address, words),
-  );
+  const sign = h("span", { "aria-hidden": "true" }, "🖼 ");
+  return h("span", { class: "picture-elsewhere" }, sign, link(address, description || "Picture"));
 }

@@ -87,6 +87,7 @@ byId("open-sidebar").addEventListener("click", () =>
   showSidebar(!document.body.classList.contains("sidebar-open")),
 );
 byId("channel").addEventListener("click", () => showSidebar(false));
+byId("sidebar").addEventListener("click", (event) => event.target.closest("a") && showSidebar(false));
 document.addEventListener(
   "visibilitychange",
   () => document.visibilityState === "visible" && channelPane.id && store.markRead(channelPane.id),

@@ -35,20 +35,21 @@ export function mrkdwn(text, store) {
 /** Text inside one line: no lists, no quotes, no code blocks. */
 export const mrkdwnLine = (text, store) => inline(String(text), store, 0);
 
-function kindOf(line) {
-  if (QUOTE.test(line)) return "quote";
+function kindOf(line, inQuote) {
+  if (!inQuote && QUOTE.test(line)) return "quote";
   if (BULLET.test(line)) return "bullets";
   return NUMBER.test(line) ? "numbers" : "text";
 }
 
-function lines(text, store) {
+/** A quote holds no further quote, as in Slack. */
+function lines(text, store, inQuote = false) {
   const all = text.replace(/^\n/, "").replace(/\n$/, "").split("\n");
   if (all.length === 1 && all[0] === "") return [];
   const nodes = [];
   for (let at = 0; at < all.length;) {
-    const kind = kindOf(all[at]);
+    const kind = kindOf(all[at], inQuote);
     let end = at + 1;
-    while (end < all.length && kindOf(all[end]) === kind) end += 1;
+    while (end < all.length && kindOf(all[end], inQuote) === kind) end += 1;
     nodes.push(RUNS[kind](all.slice(at, end), store));
     at = end;
   }
@@ -57,7 +58,7 @@ function lines(text, store) {
 
 const RUNS = {
   quote: (run, store) =>
-    h("blockquote", {}, lines(run.map((line) => line.replace(QUOTE, "")).join("\n"), store)),
+    h("blockquote", {}, lines(run.map((line) => line.replace(QUOTE, "")).join("\n"), store, true)),
   bullets: (run, store) => listOf("ul", run, BULLET, store),
   numbers: (run, store) => listOf("ol", run, NUMBER, store),
   text: (run, store) =>
@@ -82,7 +83,10 @@ const wrap = (tag) => (found, store, depth) => h(tag, {}, inline(found[1], store
 /** By first character: a pattern that must match exactly there, and what it becomes. */
 const MARKS = {
   "`": { pattern: /`([^`\n]+)`/y, build: (found) => h("code", { class: "code" }, unescaped(found[1])) },
-  "<": { pattern: /<([@#!][^<>\n]+|[a-z][a-z0-9+.-]*:[^<>\n]+)>/iy, build: (found, store) => reference(found[1], store) },
+  "<": {
+    pattern: /<([@#!][^<>\n]+|[a-z][a-z0-9+.-]*:[^<>\n]+)>/iy,
+    build: (found, store) => reference(found[1], store),
+  },
   ":": { pattern: /:([a-z0-9_+'-]+):(?::skin-tone-\d:)?/y, build: (found) => emoji(found[1]) },
   "*": { pattern: /\*(?!\s)([^*\n]*[^*\s])\*(?![\p{L}\p{N}])/uy, build: wrap("strong"), atWordStart: true },
   _: { pattern: /_(?!\s)([^_\n]*[^_\s])_(?![\p{L}\p{N}])/uy, build: wrap("em"), atWordStart: true },

@@ -1,0 +1,44 @@
+"""`make bench`: every figure, one JSON line each; `make bench ONLY=name` just that one."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+from tests.benchmarks import bench_bot, bench_memory
+from tests.benchmarks.figure import Figure
+
+BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = {
+    "memory speed": (
+        bench_memory.speed,
+        (
+            "memory_replace_10k_ms",
+            "memory_add_ms",
+            "memory_nearest_10k_ms_p50",
+            "memory_nearest_10k_ms_p99",
+        ),
+    ),
+    "memory rightness": (
+        bench_memory.rightness,
+        ("memory_near_certain_right", "memory_near_certain_answered"),
+    ),
+    "core": (bench_bot.core, ("rss_mb_core",)),
+    "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
+}
+
+
+def main(only: str = "") -> int:
+    """Run the benches that give the wanted figures; 2 for a name that no bench gives."""
+    known = [name for _, names in BENCHES.values() for name in names]
+    if only and only not in known:
+        print(f"There is no figure {only!r}. There are: {', '.join(known)}.", file=sys.stderr)
+        return 2
+    for measure, names in BENCHES.values():
+        if only and only not in names:
+            continue
+        for figure in measure():
+            if not only or figure.name == only:
+                print(figure.line(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:2]))
