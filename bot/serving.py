@@ -105,8 +105,16 @@ class Serving:
                     raise PublicError(f"{version.name} cannot be evaluated: {error}") from error
                 arms.append(Arm(name, self._asking(await self.version(version))))
         if len(self._memory):
-            arms.append(Arm(MEMORY, NearestMemory(self._memory).answer))
+            arms.append(Arm(MEMORY, self._remembering))
         return arms
+
+    async def _remembering(self, messages: Sequence[Message]) -> Proposal:
+        """The nearest verified answer. Knowing nothing near is an empty answer, not an arm that failed."""
+        memory = NearestMemory(self._memory)
+        try:
+            return await memory.answer(messages)
+        except ModelUnavailable:
+            return Proposal("", memory.kind, memory.label)
 
     def _asking(self, model: LocalModel) -> Callable[[Sequence[Message]], Awaitable[Proposal]]:
         async def answer(messages: Sequence[Message]) -> Proposal:

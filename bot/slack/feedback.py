@@ -61,7 +61,13 @@ class Feedback:
         answered = await self._store.answered(answer_id)
         if answered is None:
             return
-        view = blocks.correction_view(answer_id, answered.question.text, answered.candidate.text, place=place)
+        view = blocks.correction_view(
+            answer_id,
+            answered.question.text,
+            answered.candidate.text,
+            place=place,
+            agreed=bool(await self._store.consent(self._team, body["user"]["id"])),
+        )
         try:
             await self._client.views_open(trigger_id=body["trigger_id"], view=view)
         except SlackApiError as error:
