@@ -80,12 +80,15 @@ TOOL_LIBRARY: Sequence[tuple[str, Sequence[str], str]] = (
 HELD_OUT = [held_out for _, _, held_out in TOOL_LIBRARY]
 
 
-def write_faq(path: Path) -> Path:
-    """The tool library as a file somebody might import: 8 threads, 32 questions to learn from and 8 held out."""
+def write_faq(path: Path, *, openings: Sequence[str] = ("",)) -> Path:
+    """The tool library as a file somebody might import: 8 threads, 32 questions to learn from and 8 held out.
+
+    With `openings` ("Hello, ") the held-out questions come once with each.
+    """
     rows = [
         {"question": question, "answer": answer, "thread": thread, "split": split}
         for thread, (answer, taught, held_out) in enumerate(TOOL_LIBRARY)
-        for split, questions in (("train", taught), ("test", (held_out,)))
+        for split, questions in (("train", taught), ("test", [first + held_out for first in openings]))
         for question in questions
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -197,6 +200,12 @@ def words_of(answer: Json) -> str:
 def who_answered(answer: Json) -> str:
     """The small line under an answer."""
     return str(answer["blocks"][1]["elements"][0]["text"])
+
+
+def id_of(answer: Json) -> str:
+    """The opaque id that an answer's buttons carry."""
+    value: str = answer["blocks"][-1]["elements"][0]["positive_button"]["value"]
+    return value.rpartition(":")[0]
 
 
 async def rate(person: Person, answer: Json, value: int, *, channel: str = HELP) -> None:
@@ -399,6 +408,20 @@ class BotLives:
         """Change the database behind the bot's back."""
         with closing(sqlite3.connect(self.data_dir / "apprentice.sqlite", timeout=30)) as database, database:
             database.execute(statement)
+
+    async def imported(self, faq: Path) -> None:
+        """`apprentice import`."""
+        command = ("-m", "bot.cli", "import", str(faq), "--data-dir", str(self.data_dir))
+        importing = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            cwd=self.data_dir.parent,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(importing.communicate(), START_S)
+        assert importing.returncode == 0, said.decode()
 
     def run_dir(self) -> Path | None:
         """The directory of the one training run, once there is one."""

@@ -136,7 +136,7 @@ class OpenAIServer:
         return response
 
     def _chunks(self, body: Json, text: str, usage: Json) -> list[Json]:
-        pieces = [
+        pieces: list[Json] = [
             {"role": "assistant", "content": "", "refusal": None},
             *({"content": p} for p in split(text)),
         ]
@@ -314,7 +314,7 @@ class GeminiServer:
             return "Please use a valid role: user, model."
         if self._schema is not None:
             try:
-                jsonschema.validate(body, self._schema)
+                jsonschema.Draft202012Validator(self._schema).validate(body)
             except jsonschema.ValidationError as error:
                 return error.message[:200]
         return None

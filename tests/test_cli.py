@@ -18,6 +18,8 @@ from terminal import Terminal, clean_environment, command, logging_as_it_was
 
 from bot.cli import COMMANDS
 from bot.settings import Settings
+from bot.workshop import Workshop
+from storage.feedback import NewEntry
 from storage.store import Store
 from storage.values import Message, Proposal
 
@@ -150,6 +152,37 @@ def test_an_import_of_nothing_is_an_error_and_loses_nothing(terminal: Terminal) 
         assert str(file) in ended.err
     assert "2 examples" not in terminal.run("export", "-").err
     assert len(terminal.run("export", "-").out.splitlines()) == 3
+
+
+async def test_a_running_bot_takes_an_import_over(store: Store, tmp_path: Path) -> None:
+    """Another process imports; memory knows it at the next tick, and is not read anew while nothing changes."""
+
+    async def unreported(_row: object) -> None:
+        return
+
+    def entry(question: str, answer: str) -> NewEntry:
+        return NewEntry(question, answer, "a file", author="U0BEN")
+
+    settings = Settings.read(None, data_dir=tmp_path, sample_domain=False)
+    shop = await Workshop.open(
+        settings, store, team="T1", report_run=unreported, report_evaluation=unreported
+    )
+    other = await Store.open(str(store.database.engine.url))
+    try:
+        for answer in ("Under the mat.", "In the drawer."):
+            await other.add_entries("T1", [entry("Where is the key?", answer)])
+            await shop.refresh_memory()
+            assert [match.entry.answer for match in shop.memory.nearest("where is the key")] == [answer]
+        before = await store.entries_stamp("T1")
+        await other.add_entries("T1", [entry("Where is the key?", "In the drawer.")])
+        await other.add_entries("T2", [entry("Where is the key?", "Elsewhere.")])
+        assert await store.entries_stamp("T1") == before == shop.remembered
+        await other.forget("T1", "U0BEN")
+        await shop.refresh_memory()
+        assert len(shop.memory) == 0
+    finally:
+        await other.close()
+        await shop.close()
 
 
 def test_a_big_import_shows_how_far_it_is(terminal: Terminal) -> None:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
-from provider_standins import Failure, GeminiServer, StandIn, served
+from provider_standins import Failure, GeminiServer, StandIn, gemini_request_schema, served
 
 from bot.errors import ModelUnavailable
 from bot.models.gemini import GeminiModel, _Heard
@@ -278,3 +279,13 @@ def test_answers_that_google_really_gave_are_understood(shared_data: Path) -> No
         assert heard.tokens_out == usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
         read += 1
     assert read > 50
+
+
+def test_the_stand_in_refuses_fields_that_google_does_not_know(shared_data: Path) -> None:
+    """What passes it is written as the service's own description has it."""
+    judge = jsonschema.Draft202012Validator(gemini_request_schema())
+    right: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": "?"}]}]}
+    assert judge.is_valid(right)
+    assert not judge.is_valid({**right, "max_tokens": 5})
+    assert not judge.is_valid({**right, "generationConfig": {"maxTokens": 5}})
+    assert not judge.is_valid({"contents": [{"role": "user", "content": "?"}]})

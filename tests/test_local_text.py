@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from tiny_models import byte_tokenizer
 
-from bot.models.local_text import TextPieces, TooLong, fit, merged
+from bot.models.local_text import TextPieces, TooLong, fit
 from storage.values import Message
 
 
@@ -35,14 +35,6 @@ def test_what_cannot_fit_says_by_how_much() -> None:
     with pytest.raises(TooLong) as told:
         fit([SYSTEM, OLD, REPLY, NEW], room=2, render=words)
     assert (told.value.tokens, told.value.room) == (3, 2)
-
-
-def test_templates_without_a_system_role_get_one_person_and_one_assistant_in_turn() -> None:
-    assert merged([SYSTEM, OLD, OLD, REPLY, NEW]) == [
-        Message("user", "be kind\n\none two three\n\none two three"),
-        REPLY,
-        NEW,
-    ]
 
 
 @pytest.mark.parametrize("text", ["plain", "Straße 🙂👩‍👩‍👧 日本語", "  spaced  out \n\n", "🙂", ""])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tiny_models import build_singer, make_adapter
 
+import bot
 from bot.models.local_batch import CannotLoad, Row, load_weights
 from storage.values import Message
 
@@ -244,3 +245,36 @@ def test_models_without_a_chat_template_answer_too(
         assert "".join(told.pieces) == row.pieces.text
         texts.append(row.pieces.text)
     assert texts[0] == texts[2] != texts[1]
+
+
+def test_the_starter_model_ends_its_answers(tmp_path: Path) -> None:
+    """The model that comes with the bot closes a turn by its template's mark and not by running out of tokens."""
+    weights = load_weights(str(Path(bot.__file__).parent / "starter"))
+    told = Listener()
+    rows = [
+        weights.row(
+            [Message("user", text)], max_new_tokens=96, id=text, adapter=None, temperature=0.0, streams=True
+        )
+        for text in ("What can you do?", "How do I rate an answer?")
+    ]
+    weights.answer(rows, listener=told, between_steps=lambda: None)
+    assert {row.finish for row in told.done} == {"stop"}
+    assert all(row.pieces.text for row in rows)
+
+
+STRICT = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' or (message['role'] == 'user') != (loop.index0 is even) %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}<{{ message['role'] }}>{{ message['content'] }}"
+    "{% endfor %}"
+)
+
+
+def test_a_template_that_knows_no_system_role_is_given_none(singer: Path, tmp_path: Path) -> None:
+    """Some families refuse a system message, and two turns of one role in a row; both are asked all the same."""
+    strict = shutil.copytree(singer, tmp_path / "strict")
+    (strict / "chat_template.jinja").write_text(STRICT)
+    weights = load_weights(str(strict))
+    talk = [Message("system", "Be kind."), Message("user", "One."), Message("user", "Two.")]
+    row = weights.row(talk, max_new_tokens=4, id="q", adapter=None, temperature=0.0, streams=False)
+    assert weights._decode(row.prompt) == "<user>Be kind.\n\nOne.\n\nTwo."

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from provider_standins import Failure, OpenAIServer, OpenAISpec, StandIn, served
 
@@ -342,8 +343,11 @@ def test_recorded_requests_pass_the_check_of_the_stand_in(shared_data: Path) -> 
     assert len(asked) > 50
     for request in asked:
         spec.check("CreateChatCompletionRequest", request)
-    import jsonschema
-
-    for wrong in ({"temperature": 3}, {"messages": [{"role": "wizard", "content": "?"}]}, {"messages": []}):
+    wrongs: list[dict[str, Any]] = [
+        {"temperature": 3},
+        {"messages": [{"role": "wizard", "content": "?"}]},
+        {"messages": []},
+    ]
+    for wrong in wrongs:
         with pytest.raises(jsonschema.ValidationError):
             spec.check("CreateChatCompletionRequest", {**asked[0], **wrong})

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -316,3 +317,18 @@ def test_a_verdict_survives_json() -> None:
         Verdict(KEEP, "because."),
     ):
         assert Verdict.from_json(json.loads(json.dumps(said.to_json(), allow_nan=False))) == said
+
+
+@pytest.mark.parametrize(
+    ("current_s", "challenger_s", "promoted"), [(0.2, 1.6, True), (2.0, 5.5, False), (4.0, 7.0, True)]
+)
+def test_slowness_counts_only_where_people_notice_it(
+    current_s: float, challenger_s: float, promoted: bool
+) -> None:
+    """A base that says three words is quickly done; a challenger that answers in 1.6 s is not refused for that."""
+    seconds = {"current": current_s, "challenger": challenger_s}
+    rows = [
+        replace(row, answered=replace(row.answered, seconds=seconds[row.answered.arm]))
+        for row in sheet(current=lambda i: 0.3, challenger=lambda i: 0.5).rows
+    ]
+    assert (judge(Sheet(tuple(rows))).outcome is PROMOTE) is promoted

@@ -18,6 +18,7 @@ from bot_process import (
     Team,
     ask,
     bot_in_here,
+    id_of,
     rate,
     reports,
     run_when,
@@ -195,7 +196,7 @@ async def the_thread_is_the_context(bot: Bot, team: Team) -> None:
     root = await team.cleo.post(HELP, "@apprentice What does a drill cost?")
     await team.cleo.wait_for_message(HELP, lambda message: "two coins" in message["text"], thread_ts=root)
     follow_up = await ask(team.cleo, "And on Sundays?", thread_ts=root)
-    stored = await bot.workshop.store.answer_at(bot.workshop.team, HELP, follow_up["ts"])
+    stored = await bot.workshop.store.answered(id_of(follow_up))
     assert stored is not None
     assert turns(stored.answer.messages) == [
         ("user", "What does a drill cost?"),
@@ -208,7 +209,7 @@ async def a_direct_message_works(bot: Bot, team: Team) -> None:
     """No mention is needed there, and what was said in a channel is no context of it."""
     answer = await ask(team.cleo, "What does a drill cost?", channel=CLEOS_DM)
     assert words_of(answer) == "A drill costs two coins."
-    stored = await bot.workshop.store.answer_at(bot.workshop.team, CLEOS_DM, answer["ts"])
+    stored = await bot.workshop.store.answered(id_of(answer))
     assert stored is not None
     assert stored.question.surface == "dm"
     assert turns(stored.answer.messages) == [("user", "What does a drill cost?")]

@@ -73,9 +73,14 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class GuardLimits:
-    """The most that each guard may show; more than that and the current model stays."""
+    """The most that each guard may show; more than that and the current model stays.
+
+    Slowness counts only where people notice it: a median below `noticeable_s` seconds is never held against a challenger
+    (a base that says little is quickly done, and twice nothing is nothing).
+    """
 
     latency_ratio: float = 2.0
+    noticeable_s: float = 5.0
     error_rate: float = 0.02
     empty_rate: float = 0.02
 
@@ -190,7 +195,8 @@ def judge(sheet: "Sheet", *, current: str = "current", rule: Rule | None = None)
                 f"The current model stays: there was nothing to compare, because {arm.name} {arm.failed}."
             )
             return Verdict(Outcome.KEEP, reason, metric=rule.metric)
-    ratio = challenger.latency_p50_s / serving.latency_p50_s if serving.latency_p50_s > 0 else None
+    noticed = challenger.latency_p50_s > rule.limits.noticeable_s and serving.latency_p50_s > 0
+    ratio = challenger.latency_p50_s / serving.latency_p50_s if noticed else None
     memory = any(arm.name == "memory" and not arm.failed for arm in sheet.arms)
     return verdict(
         sheet.difference("challenger", current, rule.metric),

@@ -26,17 +26,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from bot.models.local_text import TextPieces, fit, merged
+from bot.models.local_text import TextPieces, fit
 from storage.values import Message
-
-PLAIN_CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] }}\n"
-    "{% elif message['role'] == 'user' %}Question: {{ message['content'] }}\n"
-    "{% else %}Answer: {{ message['content'] }}{{ eos_token }}\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}Answer:{% endif %}"
-)
-"""For base models that come without a chat template."""
+from training.chat import PLAIN_CHAT_TEMPLATE, Turn, merged
 
 _BF16_FROM_PARAMETERS = 50_000_000
 # bf16 gave 1.4 times the speed of fp32 at 135 M parameters on AVX512-BF16; a small model is bound by the overhead of
@@ -190,14 +182,15 @@ class Weights:
             self._peft.delete_adapter(name)
 
     def _render(self, messages: Sequence[Message]) -> list[int]:
+        """As in training: the same template, without special tokens but those that it writes itself."""
+        turns: list[Turn] = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            text = self._template(messages)
+            text = self._template(turns)
         except TemplateError:
-            text = self._template(merged(messages))
+            text = self._template(merged(turns))
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _template(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def _template(self, turns: Sequence[Turn]) -> str:
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -287,7 +280,8 @@ def _keep_quiet() -> None:
 def _threads() -> int:
     """All physical cores this process may use but one, which stays with the bot."""
     physical = psutil.cpu_count(logical=False) or 1  # type: ignore[no-untyped-call]
-    return max(1, min(physical, len(os.sched_getaffinity(0))) - 1)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed) - 1)
 
 
 def _dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:

@@ -50,21 +50,6 @@ def _without_oldest(turns: list[Message]) -> list[Message]:
     return rest
 
 
-def merged(messages: Sequence[Message]) -> list[Message]:
-    """The conversation for templates that know no system role and want people and assistant to alternate.
-
-    The system text opens the first turn of a person; neighbours with one role become one message.
-    """
-    plain: list[Message] = []
-    for message in messages:
-        role = "user" if message.role == "system" else message.role
-        if plain and plain[-1].role == role:
-            plain[-1] = Message(role, f"{plain[-1].content}\n\n{message.content}")
-        else:
-            plain.append(Message(role, message.content))
-    return plain
-
-
 class TextPieces:
     """Turns token ids, one at a time, into pieces of text that may be shown at once.
 

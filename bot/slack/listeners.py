@@ -10,6 +10,12 @@ from bot.slack.admin import Admin
 from bot.slack.feedback import Feedback
 from bot.slack.questions import Questions
 
+RECORDED = ("app_mention", "message")
+"""What the middleware records of. `deploy/slack-manifest.yaml` asks Slack for these events and for no others."""
+
+UNUSED = ("app_home_opened", "reaction_added", "reaction_removed")
+"""The local workspace tells every app of these; nothing is done with them, and Slack is not asked for them."""
+
 Next = Callable[[], Awaitable[None]]
 
 
@@ -20,7 +26,7 @@ def listen(app: AsyncApp, *, questions: Questions, feedback: Feedback, admin: Ad
     async def record(body: dict[str, Any], next_: Next) -> None:
         await questions.record(body, next_)
 
-    for event in ("app_mention", "message", "app_home_opened", "reaction_added", "reaction_removed"):
+    for event in (*RECORDED, *UNUSED):
         app.event(event)(_nothing_more)
 
     app.action(blocks.RATE)(feedback.rate)
