@@ -14,11 +14,6 @@ from aiohttp import web
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
-from slack_sdk.http_retry.builtin_async_handlers import (
-    AsyncConnectionErrorRetryHandler,
-    AsyncRateLimitErrorRetryHandler,
-    AsyncServerErrorRetryHandler,
-)
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import ModelUnavailable, PublicError
@@ -29,6 +24,7 @@ from bot.slack.feedback import Feedback
 from bot.slack.listeners import listen
 from bot.slack.questions import Questions
 from bot.slack.reports import Reports
+from bot.slack.retries import retry_handlers
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
 from bot.workspace import LocalWorkspace
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
@@ -186,11 +182,7 @@ def _client(place: Place, session: aiohttp.ClientSession) -> AsyncWebClient:
         token=place.bot_token,
         base_url=url,
         session=session,
-        retry_handlers=[
-            AsyncConnectionErrorRetryHandler(max_retry_count=2),
-            AsyncRateLimitErrorRetryHandler(max_retry_count=3),
-            AsyncServerErrorRetryHandler(max_retry_count=2),
-        ],
+        retry_handlers=retry_handlers(),
     )
 
 

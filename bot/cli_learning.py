@@ -30,8 +30,6 @@ TICK_S = 0.5
 UNATTENDED = timedelta(seconds=90)
 """Whoever advances a run claims it again every second, for a minute. A claim that is older is nobody's."""
 
-ENDED_BADLY = {"failed"}
-
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -170,7 +168,8 @@ async def _tell_run(place: Opened, run: "TrainingRun", as_json: bool) -> ExitCod
         tell_json(show.run_json(run, model=model, evaluation=evaluation))
     elif evaluation is not None and evaluation.sheet:
         tell(show.scores(evaluation))
-        tell(f"`apprentice promote {model}` makes {model} answer, `apprentice models` lists what there is.")
+        if run.outcome == "promote":
+            tell(f"`apprentice promote {model}` lets {model} answer from the next question on.")
     else:
         tell(f"Run #{run.number} {_ending(run)}")
     return _run_code(run)

@@ -145,6 +145,8 @@ CHILD_ENVIRONMENT = (
     "LC_ALL",
     "TMPDIR",
     "HF_HOME",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
     "CUDA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS",
@@ -154,7 +156,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def child_environment() -> dict[str, str]:
-    """What a trainer gets of our environment: enough to run, none of our keys."""
+    """What a trainer and the local model get of our environment: enough to run, none of Slack's or the providers' keys."""
     kept = {name: os.environ[name] for name in CHILD_ENVIRONMENT if name in os.environ}
     return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}
 

@@ -109,6 +109,15 @@ class AskingStore:
         async with self.database.reading() as session:
             return list((await session.exec(wanted)).all())
 
+    async def put_off_question(self, question_id: str, *, after_s: float) -> None:
+        """Let go of a question that is still owed; from `after_s` seconds on somebody may take it up again."""
+        async with self.database.writing() as session:
+            await session.exec(
+                update(Question)
+                .where(col(Question.id) == question_id, col(Question.state).in_(OWED))
+                .values(lease_until=now() + timedelta(seconds=after_s))
+            )
+
     async def drop_question(self, question_id: str, reason: str) -> None:
         """Give a question up, for a reason that is kept. One that is answered stays answered."""
         async with self.database.writing() as session:

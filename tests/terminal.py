@@ -60,6 +60,7 @@ class Terminal:
             main(arguments)
         except SystemExit as ended:
             return int(ended.code or 0)
+        raise AssertionError("a command always leaves with its exit code")
 
     def configure(self, **settings: object) -> None:
         """Write a .env."""

@@ -162,7 +162,7 @@ def test_a_run_that_a_bot_advances_is_followed_to_its_verdict(
     assert any(line.split()[:2] == ["Token", "F1"] and line.endswith("1.000") for line in lines)
     assert any("challenger minus current: +1.000, 95 % interval" in line for line in lines)
     assert any(line.startswith("Verdict: promote. The challenger is better") for line in lines)
-    assert "apprentice promote local-1" in lines[-1]
+    assert "`apprentice promote local-1` lets local-1 answer" in lines[-1]
 
     listed = terminal.run("runs", "--json").json
     assert (listed[0]["number"], listed[0]["model"], listed[0]["outcome"]) == (1, "local-1", "promote")

@@ -199,7 +199,7 @@ def test_every_step_is_told_with_its_loss_and_how_long_it_will_take(tmp_path: Pa
 
 # --- a run that is stopped, killed, cancelled --------------------------------------------------------------------
 
-LONG: dict[str, Any] = {"epochs": 60.0, "batch_size": 4, "learning_rate": 1e-3}
+LONG: dict[str, Any] = {"epochs": 30.0, "batch_size": 4, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> rundi
     return result_of(run_dir)
 
 
-def same_end(result: rundir.TrainingResult, reference: rundir.TrainingResult) -> bool:
+def end_of(result: rundir.TrainingResult) -> dict[str, object]:
     same = ("steps", "eval_loss_before", "eval_loss", "train_loss", "best_step", "adapter_sha256")
-    return all(getattr(result, name) == getattr(reference, name) for name in same)
+    return {name: getattr(result, name) for name in same}
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
@@ -239,7 +239,7 @@ def test_a_run_that_is_stopped_or_killed_ends_as_if_nothing_had_happened(
         assert (run_dir / rundir.CHECKPOINTS / f"checkpoint-{stopped_at}").is_dir()
 
     assert qlora.main([str(run_dir), "--resume"]) == rundir.EXIT_DONE
-    assert same_end(result_of(run_dir), uninterrupted)
+    assert end_of(result_of(run_dir)) == end_of(uninterrupted)
 
 
 def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_cancelled_run_says_so_and_does_not_come_back(tmp_path: Path, tiny: Pa
     with helper(cancel):
         assert qlora.main([str(run_dir)]) == rundir.EXIT_DONE
     assert result_of(run_dir).status is Status.CANCELLED
-    assert result_of(run_dir).steps < 240
+    assert result_of(run_dir).steps < 120
     assert not (run_dir / rundir.ADAPTER).exists()
     assert qlora.main([str(run_dir), "--resume"]) == rundir.EXIT_DONE
     assert result_of(run_dir).status is Status.CANCELLED

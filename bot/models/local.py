@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,9 @@ class LocalEngine:
         log_file: Path | None = None,
         start_timeout_s: float = 120.0,
         python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment` is all that the worker gets of ours (None: everything)."""
         self.label = label
         self._model = model
         self._max_new_tokens = max_new_tokens
@@ -185,6 +187,7 @@ class LocalEngine:
         self._log_file = log_file
         self._start_timeout_s = start_timeout_s
         self._python = python
+        self._environment = environment
         self._worker: _Worker | None = None
         self._starting: asyncio.Task[_Worker] | None = None
         self._readers: set[asyncio.Task[None]] = set()
@@ -347,6 +350,7 @@ class LocalEngine:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log_to,
                     limit=_LINE_LIMIT,
+                    env=self._environment,
                     start_new_session=True,  # Ctrl-C is for the bot, which then ends the worker in order
                 )
             except OSError as error:

@@ -21,7 +21,7 @@ from storage.records import Question, now
 from storage.store import Store
 
 LEASE_MARGIN_S = 30.0
-AGAIN_S = 1.0
+AGAIN_S, LONGEST_PAUSE_S = 1.0, 60.0
 HOPELESS = {"channel_not_found", "not_in_channel", "is_archived", "thread_not_found", "restricted_action"}
 THINKING = ["Thinking…", "Looking it up…", "Finding the right words…"]
 
@@ -116,11 +116,23 @@ class Questions:
             log.warning("Slack refused an answer", question=question.id, error=reason)
             if reason in HOPELESS:
                 await self._store.drop_question(question.id, f"Slack refused the answer: {reason}")
+            else:
+                await self._put_off(question)
         except (OSError, TimeoutError) as error:
             log.warning("Slack cannot be reached", question=question.id, error=str(error))
+            await self._put_off(question)
         except Exception:
             log.exception("a question was not answered", question=question.id)
             raise
+
+    async def _put_off(self, question: Question) -> None:
+        """Again in some seconds, and later each time."""
+        pause_s = min(LONGEST_PAUSE_S, 2.0 ** await self._attempts(question))
+        await self._store.put_off_question(question.id, after_s=pause_s)
+
+    async def _attempts(self, question: Question) -> int:
+        known = await self._store.question(question.id)
+        return known.attempts if known is not None else 0
 
     async def _answer_claimed(self, question: Question) -> None:
         refusal = self._desk.refusal(question.text)
@@ -152,34 +164,39 @@ class Questions:
     async def _post(self, answered: Answered) -> None:
         if answered.answer.posted_ts:
             return
-        known = await self._store.question(answered.question.id)
-        posted = await self._posted_before(answered) if known and known.attempts > 1 else None
-        if posted is None:
-            message = blocks.answer_message(answered)
-            sent = await self._client.chat_postMessage(
-                channel=answered.question.channel, thread_ts=answered.question.thread_ts, **message
-            )
-            posted = str(sent["ts"])
-        await self._store.posted(answered.answer.id, posted)
+        message = blocks.answer_message(answered)
+        await self._store.posted(answered.answer.id, await self._post_once(answered.question, message))
 
-    async def _posted_before(self, answered: Answered) -> str | None:
-        """Where the answer already stands, posted by a bot that died before it wrote that down."""
+    async def _say(self, question: Question, words: str) -> None:
+        """A sentence in place of an answer."""
+        payload = {"question_id": question.id}
+        metadata = {"event_type": "apprentice_sentence", "event_payload": payload}
+        await self._post_once(question, {"text": text.escape(words), "metadata": metadata})
+
+    async def _post_once(self, question: Question, message: Mapping[str, Any]) -> str:
+        """Post in the question's thread, unless an earlier attempt did and could not write that down; the message's ts."""
+        if await self._attempts(question) > 1:
+            standing = await self._standing(question, message["metadata"]["event_payload"])
+            if standing is not None:
+                return standing
+        sent = await self._client.chat_postMessage(
+            channel=question.channel, thread_ts=question.thread_ts, **message
+        )
+        return str(sent["ts"])
+
+    async def _standing(self, question: Question, payload: Mapping[str, Any]) -> str | None:
+        """Where the message with this payload stands in the question's thread."""
         replies = await self._client.conversations_replies(
-            channel=answered.question.channel,
-            ts=answered.question.thread_ts,
+            channel=question.channel,
+            ts=question.thread_ts,
+            oldest=question.ts,
             limit=200,
             include_all_metadata=True,
         )
         for message in replies["messages"]:
-            payload = (message.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("answer_id") == answered.answer.id:
+            if (message.get("metadata") or {}).get("event_payload") == payload:
                 return str(message["ts"])
         return None
-
-    async def _say(self, question: Question, words: str) -> None:
-        await self._client.chat_postMessage(
-            channel=question.channel, thread_ts=question.thread_ts, text=text.escape(words)
-        )
 
     async def _ask_for_consent(self, question: Question) -> None:
         if not await self._store.first_time_asked_for_consent(self._team, question.asker):
