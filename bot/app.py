@@ -24,7 +24,7 @@ from bot.slack.feedback import Feedback
 from bot.slack.listeners import listen
 from bot.slack.questions import Questions
 from bot.slack.reports import Reports
-from bot.slack.retries import retry_handlers
+from bot.slack.trouble import reason_of, retry_handlers
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
 from bot.workspace import LocalWorkspace
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
@@ -110,7 +110,8 @@ async def start(
     try:
         store = await Store.open(settings.database)
         undo.append(store.close())
-        await store.release_claims()
+        if store.is_embedded:  # nobody else can hold a claim: the lock on the data directory is ours
+            await store.release_claims()
         workspace = await _local_workspace(settings, people)
         if workspace is not None:
             undo.append(workspace.stop())
@@ -147,6 +148,7 @@ async def _local_workspace(settings: Settings, people: int) -> LocalWorkspace | 
         port=settings.workspace_port,
         state_file=settings.data_dir / "workspace.sqlite",
         extra_people=people,
+        shortcuts=(),
     )
     await workspace.start()
     return workspace
@@ -190,7 +192,7 @@ async def _who_we_are(client: AsyncWebClient) -> Identity:
     try:
         me = await client.auth_test()
     except SlackApiError as error:
-        reason = error.response["error"]
+        reason = reason_of(error)
         if reason in AUTH_ERRORS:
             raise PublicError(
                 f"Slack refused SLACK_BOT_TOKEN ({reason}). Copy it again from OAuth & Permissions; it starts with xoxb-."

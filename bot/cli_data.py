@@ -1,9 +1,10 @@
 """The terminal's commands about questions, answers and people: ask, import, export, forget."""
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,12 +61,7 @@ async def _ask(settings: Any, question: str, as_json: bool) -> ExitCode:
         refusal = shop.desk.refusal(question)
         if refusal is not None:
             raise PublicError(refusal)
-        progress = Progress(only_live=True)
-        progress.show("Asking memory and the models")
-        try:
-            answered = await _answered(shop, question)
-        finally:
-            progress.end()
+        answered = await _shown(_answered(shop, question))
     candidate = answered.candidate
     if as_json:
         tell_json(_answer_json(answered))
@@ -74,6 +70,20 @@ async def _ask(settings: Any, question: str, as_json: bool) -> ExitCode:
     source = f", verified answer, from {candidate.source}" if candidate.source else ""
     murmur(f"{candidate.model}, {candidate.seconds:.1f} s{source}")
     return ExitCode.DONE
+
+
+async def _shown(answering: Coroutine[Any, Any, "Answered"]) -> "Answered":
+    """Wait for an answer; on a terminal one sees for how long."""
+    progress = Progress(only_live=True)
+    task = asyncio.create_task(answering)
+    try:
+        while not task.done():
+            progress.show("Asking memory and the models")
+            await asyncio.wait({task}, timeout=1)
+        return task.result()
+    finally:
+        task.cancel()
+        progress.end()
 
 
 async def _answered(shop: "Workshop", text: str) -> "Answered":

@@ -5,7 +5,7 @@ every replica, and a crash can lose none.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 import structlog
@@ -17,8 +17,11 @@ from bot.models.memory import Memory, NearestMemory
 from storage.records import ModelVersion, Promotion
 from storage.store import Store
 from storage.values import Message, Proposal
+from training.datasets import row_id
 from training.evaluating import BASE, CHALLENGER, CURRENT, MEMORY
 from training.evaluation import Arm
+
+Answering = Callable[[Sequence[Message]], Awaitable[Proposal]]
 
 log = structlog.get_logger(__name__)
 
@@ -94,8 +97,14 @@ class Serving:
         await self.promote(before, by=by, decision=f"rollback:{newest.id}", reason="rolled back")
         return before.name if before else "The base"
 
-    async def arms(self, *, challenger: ModelVersion | None, current: ModelVersion | None) -> Sequence[Arm]:
-        """The arms of an evaluation: base, what serves, the challenger, and memory."""
+    async def arms(
+        self,
+        *,
+        challenger: ModelVersion | None,
+        current: ModelVersion | None,
+        held_out: Collection[str],
+    ) -> Sequence[Arm]:
+        """The arms of an evaluation: base, what serves, the challenger, and memory as if it had not seen `held_out`."""
         arms = [Arm(BASE, self._asking(await self.version(None)))]
         for name, version in ((CURRENT, current), (CHALLENGER, challenger)):
             if version is not None:
@@ -105,18 +114,33 @@ class Serving:
                     raise PublicError(f"{version.name} cannot be evaluated: {error}") from error
                 arms.append(Arm(name, self._asking(await self.version(version))))
         if len(self._memory):
-            arms.append(Arm(MEMORY, self._remembering))
+            arms.append(Arm(MEMORY, self._remembering(await self._entries_of(held_out))))
         return arms
 
-    async def _remembering(self, messages: Sequence[Message]) -> Proposal:
-        """The nearest verified answer. Knowing nothing near is an empty answer, not an arm that failed."""
-        memory = NearestMemory(self._memory)
-        try:
-            return await memory.answer(messages)
-        except ModelUnavailable:
-            return Proposal("", memory.kind, memory.label)
+    async def _entries_of(self, held_out: Collection[str]) -> frozenset[str]:
+        """The entries whose very question is held out: with them memory would be asked what it was told."""
+        return frozenset(
+            [
+                entry.id
+                async for page in self._store.entries(self._team)
+                for entry in page
+                if row_id(entry.question_hash) in held_out
+            ]
+        )
 
-    def _asking(self, model: LocalModel) -> Callable[[Sequence[Message]], Awaitable[Proposal]]:
+    def _remembering(self, exclude: Collection[str]) -> Answering:
+        """The nearest verified answer. Knowing nothing near is an empty answer, not an arm that failed."""
+        memory = NearestMemory(self._memory, exclude=exclude)
+
+        async def answer(messages: Sequence[Message]) -> Proposal:
+            try:
+                return await memory.answer(messages)
+            except ModelUnavailable:
+                return Proposal("", memory.kind, memory.label)
+
+        return answer
+
+    def _asking(self, model: LocalModel) -> Answering:
         async def answer(messages: Sequence[Message]) -> Proposal:
             return await model.answer(messages)
 

@@ -4,6 +4,7 @@ Every setting has a default that works on one machine without an account. `.env.
 """
 
 import difflib
+import io
 import os
 from enum import StrEnum
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -87,6 +89,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("data_dir")
+    @classmethod
+    def _whole_path(cls, value: Path) -> Path:
+        return value.expanduser()
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -162,7 +169,7 @@ def child_environment() -> dict[str, str]:
 
 
 def forget_proxies() -> None:
-    """Slack's SDK sends even loopback through a proxy it finds in the environment; with the local workspace there is none."""
+    """Slack's SDK sends even loopback through a proxy of the environment; with the local workspace there is none."""
     for name in PROXIES:
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
@@ -172,31 +179,33 @@ def _read_env_file(file: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise PublicError(f"{file} is not a text file in UTF-8. Copy .env.example and start again.") from None
     except OSError as error:
         raise PublicError(f"{file} cannot be read ({error.strerror}). Check its permissions.") from None
     _check_lines(file, text)
-    return {name.lower(): value for name, value in dotenv_values(file).items() if value}
+    return {name.lower(): value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value}
 
 
 def _check_lines(file: Path, text: str) -> None:
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip().removeprefix("export ")
-        if not stripped or stripped.startswith("#"):
-            continue
-        name, equals, _value = stripped.partition("=")
-        if not equals or not name.strip().isidentifier():
+    """Raises PublicError for what is no setting. A broken line is not repeated: it may be a key."""
+    for binding in parse_stream(io.StringIO(text)):
+        raw = binding.original.string
+        number = binding.original.line + len(raw[: len(raw) - len(raw.lstrip())].splitlines())
+        if binding.error or (binding.key is not None and not _is_assignment(binding)):
             raise PublicError(
-                f"{file}, line {number}: this is no NAME=value: {line.strip()[:40]!r}. Correct or delete the line."
+                f"{file}, line {number}: this is no NAME=value, or a quote is not closed. Correct or delete the line."
             )
         known = [field.upper() for field in Settings.model_fields]
-        close = difflib.get_close_matches(name.strip().upper(), known, n=1, cutoff=0.85)
-        if name.strip().upper() not in known and close:
-            raise PublicError(
-                f"{file}, line {number}: {name.strip()} is no setting. Did you mean {close[0]}?"
-            )
+        name = (binding.key or "").upper()
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if name not in known and close:
+            raise PublicError(f"{file}, line {number}: {name} is no setting. Did you mean {close[0]}?")
+
+
+def _is_assignment(binding: Binding) -> bool:
+    return binding.value is not None and str(binding.key).isidentifier()
 
 
 def _explain(problem: dict[str, object]) -> str:

@@ -121,7 +121,7 @@ def _engine(url: str) -> AsyncEngine:
     file = sqlite_file(url)
     if file is not None:
         _make_folder(file.parent)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
@@ -129,7 +129,7 @@ def _engine(url: str) -> AsyncEngine:
 
 def _postgres_engine(url: str) -> AsyncEngine:
     try:
-        return create_async_engine(url, pool_pre_ping=True)
+        return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
         raise PublicError("PostgreSQL needs its driver. Install it: pip install -e '.[postgres]'.") from None
 

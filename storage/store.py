@@ -27,6 +27,11 @@ class Store(AskingStore, FeedbackStore, LearningStore, OperatingStore):
         await upgrade(database)
         return cls(database)
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file of this machine (SQLite), used by one bot."""
+        return self.database.url.startswith("sqlite")
+
     async def close(self) -> None:
         """Close every connection."""
         await self.database.close()

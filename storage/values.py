@@ -3,6 +3,7 @@
 They are plain and frozen; what is remembered of them are the tables in `storage.records`.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,3 +40,8 @@ class Proposal:
     finish: str = "stop"
     source: str = ""
     certainty: float = 0.0
+
+
+def who(actor: str) -> str:
+    """A person as Slack mentions them; anybody else (the schedule, the terminal) by name."""
+    return f"<@{actor}>" if re.fullmatch(r"[UW][A-Z0-9]{2,}", actor) else actor

@@ -373,4 +373,5 @@ async def test_a_clock_that_never_started_can_be_stopped(tmp_path: Path) -> None
     """A start that failed half-way is cleaned up the same way."""
     store = await Store.open(f"sqlite:///{tmp_path / 'apprentice.sqlite'}")
     await Clock(store, actions={}, tick=nothing).stop()
+    assert await store.schedules() == [], "the store is its owner's, and still open"
     await store.close()

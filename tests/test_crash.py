@@ -160,7 +160,7 @@ def is_worker(process: Process) -> bool:
 
 async def test_a_run_is_carried_out_once_however_often_the_bot_is_killed(tmp_path: Path) -> None:
     """Killed while freezing, training (the trainer living, and dead), evaluating and reporting: one run, one report."""
-    async with lives_of_a_bot(tmp_path, TRAIN_EPOCHS="60") as (bot, team):
+    async with lives_of_a_bot(tmp_path, TRAIN_EPOCHS="30") as (bot, team):
         await bot.imported(write_faq(tmp_path / "tools.jsonl", openings=OPENINGS))
         stages: list[Callable[[BotLives, Team], Awaitable[None]]] = [
             killed_while_freezing,

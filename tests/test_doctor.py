@@ -234,13 +234,15 @@ def test_a_wrong_key_is_found_online_and_not_shown(
 ) -> None:
     """Only --online asks; the vendor repeats the key in its answer, and we do not."""
     monkeypatch.setattr("bot.workshop.has_local_extra", lambda: False)
-    terminal.configure(workspace_port=0, openai_api_key=KEY, openai_base_url=provider)
+    address = provider.replace("://", "://ann:hush-hush@")
+    terminal.configure(workspace_port=0, openai_api_key=KEY, openai_base_url=address)
     assert "refuses the key" not in terminal.run("doctor").out
     ended = terminal.run("doctor", "--online")
     assert ended.code == 1
     assert "PROBLEM  OpenAI online:" in ended.out
     assert "OPENAI_API_KEY" in ended.out
     assert KEY not in ended.out + ended.err
+    assert "hush-hush" not in ended.out + ended.err
     asked = terminal.run("ask", "Is the key right?")
     assert (asked.code, asked.out) == (1, "")
     assert "No model could answer just now" in asked.err

@@ -99,7 +99,6 @@ def test_what_belongs_to_other_programs_is_left_alone(tmp_path: Path) -> None:
     assert Settings.read(file).data_dir == Path("here")
 
 
-NEEDS_PATCH = pytest.mark.xfail(strict=True, reason="bot/settings.py does not do this yet")
 KEY = "sk-proj-0123456789abcdefghij"
 
 
@@ -113,7 +112,6 @@ def test_a_secret_is_never_shown(tmp_path: Path) -> None:
 PASTED = [KEY, f"OPENAI_API_KEY {KEY}", f"OPENAI_API_KEY: {KEY}", f'OPENAI_API_KEY="{KEY}', f"9KEY={KEY}"]
 
 
-@NEEDS_PATCH
 @pytest.mark.parametrize("line", PASTED)
 def test_a_key_on_a_broken_line_is_not_repeated(tmp_path: Path, line: str) -> None:
     """The complaint names the line by its number: what stands there may be a key, and terminals are recorded.
@@ -125,7 +123,6 @@ def test_a_key_on_a_broken_line_is_not_repeated(tmp_path: Path, line: str) -> No
     assert KEY[:12] not in said
 
 
-@NEEDS_PATCH
 def test_a_quoted_value_may_have_several_lines_and_a_file_a_byte_order_mark(tmp_path: Path) -> None:
     """Prompts are long, and Windows editors write a mark in front."""
     file = env_file(tmp_path, b'\xef\xbb\xbfLOCAL_SYSTEM_PROMPT="You help.\nBe brief."\nHTTP_PORT=1\n')
@@ -134,7 +131,6 @@ def test_a_quoted_value_may_have_several_lines_and_a_file_a_byte_order_mark(tmp_
     assert settings.http_port == 1
 
 
-@NEEDS_PATCH
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a folder called ~ appears where the bot was started."""
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -44,6 +44,11 @@ class HeldOutRow:
     cluster: str
 
 
+def row_id(key: str) -> str:
+    """The id that the question with this hash has in every dataset."""
+    return key[:16]
+
+
 def split_of(key: str, declared: str, *, salt: str) -> str:
     """Which split a question belongs to, for ever; a declared "test" or "train" is kept."""
     if declared == "test":
@@ -129,7 +134,7 @@ def _row(example: Example, system: str) -> dict[str, Any]:
     messages += [{"role": turn.role, "content": redact(turn.content).text} for turn in example.turns]
     messages.append({"role": "assistant", "content": redact(example.answer.strip()).text})
     return {
-        "id": example.key[:16],
+        "id": row_id(example.key),
         "cluster": hashlib.sha256(example.thread.encode()).hexdigest()[:16],
         "messages": messages,
         "authors": list(example.authors),

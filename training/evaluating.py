@@ -4,7 +4,7 @@ Asked for by a run or by `/eval`. Answers are kept as they come, so an evaluatio
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,17 @@ Progress = Callable[[int, int], Awaitable[None]]
 class Bench(Protocol):
     """Gives the arms of an evaluation: models that answer as they answer people."""
 
-    async def arms(self, *, challenger: ModelVersion | None, current: ModelVersion | None) -> Sequence[Arm]:
-        """base, memory, and what is named. Raises PublicError when a version cannot be loaded."""
+    async def arms(
+        self,
+        *,
+        challenger: ModelVersion | None,
+        current: ModelVersion | None,
+        held_out: Collection[str],
+    ) -> Sequence[Arm]:
+        """base, memory without what is `held_out` (row ids), and what is named.
+
+        Raises PublicError when a version cannot be loaded.
+        """
 
 
 class Evaluations:
@@ -124,7 +133,11 @@ class Evaluations:
         held_out = await self._held_out(evaluation)
         challenger = await self._version(evaluation.challenger_id)
         current = await self._version(evaluation.current_id)
-        arms = await self._bench.arms(challenger=challenger, current=current)
+        arms = await self._bench.arms(
+            challenger=challenger,
+            current=current,
+            held_out={each.id for each in held_out},
+        )
         answers = self._folder / "evaluations" / f"{evaluation.id}.jsonl"
         answers.parent.mkdir(parents=True, exist_ok=True)
         done = 0

@@ -6,6 +6,7 @@ in. A bot killed at any point goes on from the last row: nothing is lost, nothin
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from storage.errors import PublicError
 from storage.learning import Requested
 from storage.records import ModelVersion, RunState, TrainingRun, now
 from storage.store import Store
+from storage.values import who
 from training.datasets import freeze
 from training.evaluating import Evaluations
 from training.examples import Gathered, gather
@@ -27,6 +29,7 @@ from training.finetuners import Broken, Done, FineTuner, Order, Pending
 
 LEASE_S = 60.0
 LAUNCHES = 4
+REPORT_PATIENCE_S = 600.0
 SALT = "split-salt"
 
 log = structlog.get_logger(__name__)
@@ -79,6 +82,7 @@ class Runs:
         self._report = report
         self._worker = worker
         self._advancing: dict[str, asyncio.Task[None]] = {}
+        self._refused_since: dict[str, float] = {}  # run id -> since when its last drawing is refused
 
     async def gathered(self) -> Gathered:
         """The examples that may be learned from today."""
@@ -146,7 +150,8 @@ class Runs:
             except OSError as error:
                 log.exception("run step failed", run=run.number, state=run.state.value)
                 moved = await self._end(run, "failed", f"{error.strerror or error}")
-            await self._show(moved)
+            if run.state is not RunState.REPORTING or moved.state.final:
+                await self._show(moved)
 
     @asynccontextmanager
     async def _holding(self, run: TrainingRun) -> Any:
@@ -165,7 +170,7 @@ class Runs:
 
     async def _step(self, run: TrainingRun) -> TrainingRun:
         if run.cancel_requested_by and run.state not in {RunState.TRAINING, RunState.REPORTING}:
-            return await self._end(run, "cancelled", f"Cancelled by <@{run.cancel_requested_by}>.")
+            return await self._end(run, "cancelled", f"Cancelled by {who(run.cancel_requested_by)}.")
         match run.state:
             case RunState.REQUESTED:
                 return await self._store.advance_run(run, RunState.FREEZING)
@@ -234,7 +239,7 @@ class Runs:
 
     def _why_broken(self, run: TrainingRun, broken: Broken) -> tuple[str, str]:
         if run.cancel_requested_by:
-            return "cancelled", f"Cancelled by <@{run.cancel_requested_by}>."
+            return "cancelled", f"Cancelled by {who(run.cancel_requested_by)}."
         if broken.cancelled and self._overdue(run):
             limit = self._rules.timeout_s / 60
             return (
@@ -315,13 +320,24 @@ class Runs:
     async def _finish(self, run: TrainingRun) -> TrainingRun:
         if run.outcome == "declined" and run.options.get("scheduled"):
             return await self._store.advance_run(run, RunState.DECLINED)
-        await self._report(run)
+        if not await self._reported(run):
+            return run
         final = {
             "failed": RunState.FAILED,
             "cancelled": RunState.CANCELLED,
             "declined": RunState.DECLINED,
         }.get(run.outcome, RunState.DONE)
         return await self._store.advance_run(run, final, reported_at=now())
+
+    async def _reported(self, run: TrainingRun) -> bool:
+        """Whether the report stands as it is to stay. While it is refused the run waits, but not for ever."""
+        try:
+            await self._report(run)
+        except PublicError as error:
+            since = self._refused_since.setdefault(run.id, time.monotonic())
+            log.warning("report not drawn", run=run.number, error=str(error))
+            return time.monotonic() - since > REPORT_PATIENCE_S
+        return True
 
     async def _end(self, run: TrainingRun, outcome: str, reason: str) -> TrainingRun:
         return await self._store.advance_run(run, RunState.REPORTING, outcome=outcome, reason=reason)

@@ -13,6 +13,7 @@ from bot.slack.reports import Reports, promotion_decision
 from bot.train_options import read_options
 from storage.records import ModelVersion, Schedule, TrainingRun, now
 from storage.store import Store
+from storage.values import who
 from training.evaluating import Evaluations
 from training.runs import Declined, Runs
 
@@ -225,7 +226,7 @@ class Admin:
             await _whisper(respond, str(error))
             return
         if not new:
-            await _whisper(respond, f"{text.who(promotion.by)} has promoted it already.")
+            await _whisper(respond, f"{who(promotion.by)} has promoted it already.")
         await self._reports.run(run)
 
     async def keep(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
@@ -251,7 +252,7 @@ class Admin:
             return None
         kept = await self._store.decision_on(self._rules.team, run.id, ("keep",))
         if kept is not None:
-            await _whisper(respond, f"{text.who(kept.actor)} has decided to keep what serves.")
+            await _whisper(respond, f"{who(kept.actor)} has decided to keep what serves.")
             return None
         return run
 

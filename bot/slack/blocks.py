@@ -7,6 +7,7 @@ from typing import Any
 from bot.slack import text
 from storage.asking import Answered
 from storage.records import Evaluation, Promotion, RunState, TrainingRun
+from storage.values import who
 from training.evaluation import Sheet
 
 Block = dict[str, Any]
@@ -204,7 +205,7 @@ def run_report(
     settled = run.state in {RunState.REPORTING, RunState.DONE}
     if settled and run.version_id and run.outcome not in {"failed", "cancelled"}:
         blocks.append(decision(run, promotion=promotion, kept_by=kept_by, challenger=challenger))
-    blocks.append(context(f"Asked for by {text.who(run.requested_by)} · run `{run.id[-8:]}`"))
+    blocks.append(context(f"Asked for by {who(run.requested_by)} · run `{run.id[-8:]}`"))
     return {
         "text": f"{title}: {run.outcome or run.state.value}. {run.reason}".strip(),
         "blocks": blocks,
@@ -309,10 +310,10 @@ def decision(run: TrainingRun, *, promotion: Promotion | None, kept_by: str, cha
     """The buttons, or who decided what."""
     if promotion is not None:
         return context(
-            f"Promoted by {text.who(promotion.by)} {promotion.promoted_at:%H:%M} UTC: {challenger} serves."
+            f"Promoted by {who(promotion.by)} {promotion.promoted_at:%H:%M} UTC: {challenger} serves."
         )
     if kept_by:
-        return context(f"Kept what serves now: decided by {text.who(kept_by)}.")
+        return context(f"Kept what serves now: decided by {who(kept_by)}.")
     advised = run.outcome == "promote"
     promote = _button(f"Promote {challenger}", PROMOTE, run.id, style="primary" if advised else "")
     promote["confirm"] = {
@@ -345,7 +346,7 @@ def evaluation_report(evaluation: Evaluation, *, names: Mapping[str, str]) -> di
             *scores(evaluation),
             context(f"{named} · {Sheet.from_json(evaluation.sheet).arms[0].n} held-out questions"),
         ]
-    blocks.append(context(f"Asked for by {text.who(evaluation.requested_by)}"))
+    blocks.append(context(f"Asked for by {who(evaluation.requested_by)}"))
     return {
         "text": f"{title}: {evaluation.reason or evaluation.verdict.get('reason') or 'scores of every model'}",
         "blocks": blocks,

@@ -13,6 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.privacy import Privacy
 from bot.slack import blocks, text
+from bot.slack.trouble import reason_of
 from storage.feedback import NewEntry
 from storage.records import Entry
 from storage.store import Store
@@ -71,7 +72,7 @@ class Feedback:
         try:
             await self._client.views_open(trigger_id=body["trigger_id"], view=view)
         except SlackApiError as error:
-            log.warning("the correction window did not open", error=error.response["error"])
+            log.warning("the correction window did not open", error=reason_of(error))
 
     async def correct(self, ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
         """The window was sent: keep the reason and the better answer."""
@@ -92,19 +93,25 @@ class Feedback:
         if not given.better:
             await self._whisper(about, author, text.THANKS)
             return
-        if given.may_train:
-            await self._store.set_consent(self._team, author, True)
+        may_train = given.may_train and await self._agreed(author)
         await self._store.correct(
             answered.answer.id,
             team=self._team,
             author=author,
             text=given.better,
             reason=given.reason,
-            may_train=given.may_train,
+            may_train=may_train,
         )
-        if given.may_train and await self._store.consent(self._team, answered.question.asker):
+        if may_train and await self._store.consent(self._team, answered.question.asker):
             await self._verify(answered.question.text, given.better, author, answered.answer.id)
-        await self._whisper(about, author, text.CORRECTED if given.may_train else text.CORRECTED_NOT_TRAINED)
+        await self._whisper(about, author, _thanks(given.may_train, may_train))
+
+    async def _agreed(self, author: str) -> bool:
+        """The ticked box is a yes of somebody who was never asked; who said no before has to take that back first."""
+        decided = await self._store.consent(self._team, author)
+        if decided is None:
+            await self._store.set_consent(self._team, author, True)
+        return decided is not False
 
     async def _verify(self, question: str, better: str, author: str, answer_id: str) -> None:
         """The better answer is what memory gives from now on."""
@@ -160,7 +167,7 @@ class Feedback:
                 thread_ts=place["thread_ts"] if in_thread else None,
             )
         except SlackApiError as error:
-            log.info("no ephemeral message here", error=error.response["error"])
+            log.info("no ephemeral message here", error=reason_of(error))
 
 
 class _Given:
@@ -170,6 +177,12 @@ class _Given:
         self.better = better
         self.reason = reason
         self.may_train = may_train
+
+
+def _thanks(ticked: bool, may_train: bool) -> str:
+    if may_train:
+        return text.CORRECTED
+    return text.CORRECTED_REFUSED_BEFORE if ticked else text.CORRECTED_NOT_TRAINED
 
 
 def _given(view: Mapping[str, Any]) -> _Given:

@@ -16,6 +16,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.desk import Desk
 from bot.errors import PublicError
 from bot.slack import blocks, text
+from bot.slack.trouble import UNREACHABLE, reason_of
 from storage.asking import Answered
 from storage.records import Question, now
 from storage.store import Store
@@ -112,13 +113,13 @@ class Questions:
         try:
             await self._answer_claimed(question)
         except SlackApiError as error:
-            reason = str(error.response["error"])
+            reason = reason_of(error)
             log.warning("Slack refused an answer", question=question.id, error=reason)
             if reason in HOPELESS:
                 await self._store.drop_question(question.id, f"Slack refused the answer: {reason}")
             else:
                 await self._put_off(question)
-        except (OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             log.warning("Slack cannot be reached", question=question.id, error=str(error))
             await self._put_off(question)
         except Exception:
@@ -159,7 +160,7 @@ class Questions:
                 loading_messages=THINKING,
             )
         except SlackApiError as error:
-            log.info("no status line here", error=error.response["error"])
+            log.info("no status line here", error=reason_of(error))
 
     async def _post(self, answered: Answered) -> None:
         if answered.answer.posted_ts:

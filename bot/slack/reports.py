@@ -3,6 +3,7 @@
 Redrawing is harmless: a message is found again by its metadata when the bot died between posting and writing that down.
 """
 
+import asyncio
 import hashlib
 import json
 import time
@@ -14,6 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import PublicError
 from bot.slack import blocks
+from bot.slack.trouble import UNREACHABLE, reason_of
 from storage.records import Evaluation, RunState, TrainingRun
 from storage.store import Store
 from training.evaluating import BASE, CHALLENGER, CURRENT
@@ -36,12 +38,18 @@ class Reports:
         self._channel = channel
         self._base_label = base_label
         self._drawn_at: dict[str, float] = {}
+        # One drawing at a time: an older one must not overtake a newer one, nor two of them both post the message.
+        self._drawing = asyncio.Lock()
 
     async def run(self, run: TrainingRun) -> None:
         """Draw a run as it stands: at most every 5 s while it runs, always when something is decided.
 
         Raises PublicError where Slack refuses; the next tick tries again.
         """
+        async with self._drawing:
+            await self._draw_run(run)
+
+    async def _draw_run(self, run: TrainingRun) -> None:
         run = await self._store.run(run.id) or run
         message = await self.run_message(run)
         drawing = _fingerprint(message)
@@ -74,6 +82,10 @@ class Reports:
 
     async def evaluation(self, evaluation: Evaluation) -> None:
         """Draw an evaluation asked for by `/eval`. Raises PublicError where Slack refuses."""
+        async with self._drawing:
+            await self._draw_evaluation(evaluation)
+
+    async def _draw_evaluation(self, evaluation: Evaluation) -> None:
         evaluation = await self._store.evaluation(evaluation.id) or evaluation
         names = {BASE: self._base_label}
         for arm, version_id in ((CURRENT, evaluation.current_id), (CHALLENGER, evaluation.challenger_id)):
@@ -112,7 +124,7 @@ class Reports:
                 channel=self._channel, limit=LOOK_BACK, include_all_metadata=True
             )
         except SlackApiError as error:
-            log.info("the admin channel's history cannot be read", error=error.response["error"])
+            log.info("the admin channel's history cannot be read", error=reason_of(error))
             return None
         for posted in found["messages"]:
             metadata = posted.get("metadata") or {}
@@ -124,13 +136,13 @@ class Reports:
         try:
             answer = await getattr(self._client, method)(**arguments)
         except SlackApiError as error:
-            reason = error.response["error"]
+            reason = reason_of(error)
             if method == "chat_update" and reason in {"message_not_found", "cant_update_message"}:
                 return None  # somebody deleted the report: it is posted anew
             raise PublicError(
                 f"Slack refused the report in {self._channel} ({reason}). Invite me to that channel, or check ADMIN_CHANNEL."
             ) from None
-        except (OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             raise PublicError(f"Slack cannot be reached ({error}).") from None
         return dict(answer.data)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from storage.feedback import Holdings
 from storage.operating import Tally
 from storage.records import ModelVersion, Promotion, Schedule, TrainingRun
+from storage.values import who
 
 SPECIAL_MENTION = re.compile(r"<!([a-z]+)(\^[^>|]*)?(\|[^>]*)?>")
 PERSON_MENTION = re.compile(r"<@([A-Z0-9]+)(\|[^>]*)?>")
@@ -15,6 +16,10 @@ CORRECTED = "Thank you, I have kept your better answer."
 CORRECTED_NOT_TRAINED = (
     "Thank you, I have kept your better answer. "
     "It will not be used for training, because you did not tick the box."
+)
+CORRECTED_REFUSED_BEFORE = (
+    "Thank you, I have kept your better answer. It will not be used for training, because you said no to that before; "
+    "`/apprentice privacy` changes it."
 )
 CORRECTION_EMPTY = "Please write the better answer, or close this window: your vote counts either way."
 GONE = "This answer is no longer there; perhaps its question was deleted."
@@ -111,11 +116,6 @@ def run_line(run: TrainingRun) -> str:
     """One training run on one line."""
     said = f": {run.reason}" if run.reason else ""
     return f"#{run.number} {run.outcome or run.state.value}{said}"
-
-
-def who(actor: str) -> str:
-    """A person as a mention, a part of the bot by name."""
-    return f"<@{actor}>" if re.fullmatch(r"[UW][A-Z0-9]{2,}", actor) else actor
 
 
 def privacy(held: Holdings) -> str:

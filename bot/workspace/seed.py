@@ -76,10 +76,16 @@ class Channel:
 
 DEFAULT_COMMANDS: Final = (
     SlashCommand(
-        "/train", "Train on the team's feedback, or show and change the schedule", "[status | schedule]"
+        "/train",
+        "Train on the team's feedback, or change when that happens (admins)",
+        "[status | cancel | schedule nightly at 03:00 | help]",
     ),
-    SlashCommand("/eval", "Evaluate the current model against its challengers", "[run | report]"),
-    SlashCommand("/apprentice", "Help, status and privacy", "help | status | privacy"),
+    SlashCommand("/eval", "Compare the models on held-out questions (admins)", "[model]"),
+    SlashCommand(
+        "/apprentice",
+        "Help, status, what is held of you; for admins the models",
+        "help | status | privacy | models | promote NAME | rollback",
+    ),
 )
 DEFAULT_SHORTCUTS: Final = (
     MessageShortcut("train_add", "Add to training set", "Use this message as an example"),

@@ -1,4 +1,4 @@
-"""Which calls of Slack are made again after trouble: those that may be made twice without harm.
+"""Trouble between us and Slack: what it is called, and which calls are made again, those that do no harm when made twice.
 
 A message whose confirmation was lost may stand in Slack already. Posting it again blindly would show it twice, so whoever
 posts looks first; only a call that Slack refused for its rate, or that never left this machine, is simply made again.
@@ -6,7 +6,8 @@ posts looks first; only a call that Slack refused for its rate, or that never le
 
 from typing import Any
 
-from aiohttp import ClientConnectorError
+from aiohttp import ClientConnectorError, ClientError
+from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.async_handler import AsyncRetryHandler
 from slack_sdk.http_retry.builtin_async_handlers import (
     AsyncConnectionErrorRetryHandler,
@@ -16,6 +17,8 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 from slack_sdk.http_retry.request import HttpRequest
 
 POSTS = ("chat.postMessage", "chat.startStream")
+UNREACHABLE = (ClientError, OSError, TimeoutError)
+"""What a call raises when Slack gave no answer at all."""
 
 
 class _ServerErrors(AsyncServerErrorRetryHandler):
@@ -37,6 +40,15 @@ def retry_handlers() -> list[AsyncRetryHandler]:
         AsyncRateLimitErrorRetryHandler(max_retry_count=3),
         _ServerErrors(max_retry_count=2),
     ]
+
+
+def reason_of(error: SlackApiError) -> str:
+    """Slack's word for what is wrong; "HTTP 502" where something on the way answered with a page of its own."""
+    data = getattr(error.response, "data", None)
+    if isinstance(data, dict) and data.get("error"):
+        return str(data["error"])
+    status = getattr(error.response, "status_code", None) or getattr(error.response, "status", "?")
+    return f"HTTP {status}"
 
 
 def _posts(request: HttpRequest) -> bool:
