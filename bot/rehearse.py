@@ -343,7 +343,7 @@ class _Rehearsal:
                     return run
                 if run.progress.get("step") and time.monotonic() - last > 10:
                     last = time.monotonic()
-                    self._say(f"          {blocks.stages(run).splitlines()[1]}")
+                    self._say(f"{'':<10}{blocks.stage_now(run)}")
                 await asyncio.sleep(0.2)
 
     async def _evaluate(self, stage: Stage) -> None:
@@ -370,7 +370,11 @@ class _Rehearsal:
             ADMIN_CHANNEL, lambda message: _is_report(message, number), timeout_s=60
         )
         messages = await self._ann.messages(ADMIN_CHANNEL)
-        reports = [message for message in messages if f"run #{number}" in message["text"]]
+        reports = [
+            message
+            for message in messages
+            if f"run #{number}" in message["text"] and not message.get("ephemeral")
+        ]
         stage.counts = {"messages": len(reports), "blocks": len(self._message["blocks"])}
         stage.done = len(reports) == 1
         stage.said = f"one report in the admin channel: {self._message['text'][:160]}"

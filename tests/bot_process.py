@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,16 @@ async def until(look: Callable[[], T], *, timeout_s: float, what: str) -> T:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if found := look():
+            return found
+        await asyncio.sleep(0.01)
+    raise TimeoutError(f"In {timeout_s:.0f} s it did not happen that {what}.")
+
+
+async def eventually(look: Callable[[], Awaitable[T]], *, timeout_s: float = 20.0, what: str) -> T:
+    """`until` for what has to be asked."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if found := await look():
             return found
         await asyncio.sleep(0.01)
     raise TimeoutError(f"In {timeout_s:.0f} s it did not happen that {what}.")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bot_process import (
     Team,
     ask,
     bot_in_here,
+    eventually,
     id_of,
     is_from_bot,
     rate,
@@ -42,11 +44,13 @@ from bot.slack import blocks, text
 from storage.records import RunState
 from training import rundir
 
-ROOM_LEFT = 1024 * 1024
+MB = 1024 * 1024
 TAKEN_BUT_NOT_CONFIRMED: tuple[Json, ...] = (
     {"status": 500, "after_work": True},
     {"status": 0, "after_work": True},
 )
+
+NO_WINDOW: tuple[Json, ...] = ({"error": "expired_trigger_id"}, {"status": 0})
 
 
 @pytest.fixture
@@ -137,8 +141,8 @@ async def test_an_empty_correction_says_so_in_the_window_and_the_vote_counts(
         refused = await team.cleo.submit(view["id"], {blocks.BETTER: "   "})
         assert refused == {"errors": {blocks.BETTER: text.CORRECTION_EMPTY}}
         assert [each["id"] for each in await team.cleo.views()] == [view["id"]]
-        tally = await bot.workshop.store.tally(bot.workshop.team)
-        assert (tally.thumbs_down, tally.corrections) == (1, 0)
+        await eventually(partial(said, bot, (0, 1)), what="the vote is kept")
+        assert (await bot.workshop.store.tally(bot.workshop.team)).corrections == 0
 
 
 @pytest.mark.usefixtures("without_local")
@@ -151,10 +155,9 @@ async def test_a_vote_for_an_answer_whose_question_was_deleted_is_told_so(
         for value in (+1, -1):
             answer = await ask(team.cleo, "Is this a secret?")
             await team.cleo.delete(HELP, answer["thread_ts"])
-            await until_gone(bot, id_of(answer))
+            await eventually(partial(unknown, bot, answer["thread_ts"]), what="the question is deleted")
             await rate(team.dan, answer, value)
-            said = await team.dan.wait_for_ephemeral(HELP, lambda message: message["text"] == text.GONE)
-            assert said["thread_ts"] == answer["thread_ts"]
+            await team.dan.wait_for_ephemeral(HELP, partial(says_gone, answer["thread_ts"]))
         assert (await store.tally(tenant)).thumbs_up == 0
         assert await team.dan.views() == []
 
@@ -167,21 +170,23 @@ async def test_people_who_press_at_once_have_one_vote_each(tmp_path: Path, opena
         presses = [rate(person, answer, +1) for person in (team.cleo, team.dan) for _ in range(5)]
         await asyncio.gather(*presses)
         await rate(team.dan, answer, -1)
-        await team.dan.wait_for_view(lambda each: each["callback_id"] == blocks.CORRECTION_VIEW)
-        tally = await bot.workshop.store.tally(bot.workshop.team)
-        assert tally.thumbs_up + tally.thumbs_down == 2
-        votes = {
-            person: await bot.workshop.store.rating_of(id_of(answer), rater=person)
-            for person in ("U0CLEO", "U0DAN")
-        }
-        assert all(votes.values())
+        await eventually(partial(said, bot, (1, 1)), what="Cleo has one vote for it and Dan one against it")
 
 
-async def until_gone(bot: Bot, answer_id: str) -> None:
-    """The answer is deleted."""
-    async with asyncio.timeout(10):
-        while await bot.workshop.store.answered(answer_id) is not None:
-            await asyncio.sleep(0.01)
+def says_gone(thread_ts: str, message: Json) -> bool:
+    """Whether this tells, in that thread, that the answer is no longer there."""
+    return bool(message["text"] == text.GONE and message["thread_ts"] == thread_ts)
+
+
+async def unknown(bot: Bot, ts: str) -> bool:
+    """Whether the bot holds no question of this ts."""
+    return await bot.workshop.store.question_at(bot.workshop.team, HELP, ts) is None
+
+
+async def said(bot: Bot, votes: tuple[int, int]) -> bool:
+    """Whether these are the thumbs up and down so far."""
+    tally = await bot.workshop.store.tally(bot.workshop.team)
+    return (tally.thumbs_up, tally.thumbs_down) == votes
 
 
 # --- Commands ----------------------------------------------------------------------------------------------
@@ -273,7 +278,7 @@ async def test_an_answer_that_slack_took_and_did_not_confirm_stands_once(
     async with small_bot(tmp_path / "data", openai) as (bot, team):
         await team.fault(method="chat.postMessage", times=1, **trouble)
         answer = await ask(team.cleo, "Did you hear me?")
-        await until_posted(bot, id_of(answer))
+        await eventually(partial(posted, bot, id_of(answer)), what="the bot knows its answer")
         assert len(await replies(team.cleo, answer["thread_ts"])) == 1
 
 
@@ -286,9 +291,7 @@ async def test_a_sentence_that_slack_took_and_did_not_confirm_stands_once(
         await team.fault(method="chat.postMessage", **TAKEN_BUT_NOT_CONFIRMED[0])
         ts = await team.cleo.post(HELP, "@apprentice")
         await team.cleo.wait_for_message(HELP, is_from_bot, thread_ts=ts)
-        async with asyncio.timeout(20):
-            while (await bot.workshop.store.tally(bot.workshop.team)).waiting:
-                await asyncio.sleep(0.02)
+        await eventually(partial(nothing_waits, bot), what="the question is done with")
         assert len(await replies(team.cleo, ts)) == 1
 
 
@@ -308,24 +311,23 @@ async def test_slack_out_of_order_for_a_moment_delays_an_answer_by_seconds(
 async def test_a_vote_counts_where_the_window_does_not_open(tmp_path: Path, openai: StandIn) -> None:
     """Slack refuses the window, or is not reached with it: the thumb is kept all the same."""
     async with small_bot(tmp_path / "data", openai) as (bot, team):
-        for number, trouble in enumerate(({"error": "expired_trigger_id"}, {"status": 0})):
+        for number, trouble in enumerate(NO_WINDOW):
             answer = await ask(team.cleo, f"Question {number}?")
             await team.fault(method="views.open", times=5, **trouble)
             await rate(team.cleo, answer, -1)
-            async with asyncio.timeout(20):
-                while (await bot.workshop.store.tally(bot.workshop.team)).thumbs_down < number + 1:
-                    await asyncio.sleep(0.02)
+            await eventually(partial(said, bot, (0, number + 1)), what="the vote is kept")
             await team.all_well()
 
 
-async def until_posted(bot: Bot, answer_id: str) -> None:
-    """The bot has written down where the answer stands."""
-    async with asyncio.timeout(20):
-        while True:
-            kept = await bot.workshop.store.answered(answer_id)
-            if kept is not None and kept.answer.posted_ts:
-                return
-            await asyncio.sleep(0.02)
+async def posted(bot: Bot, answer_id: str) -> bool:
+    """Whether the bot has written down where the answer stands."""
+    kept = await bot.workshop.store.answered(answer_id)
+    return kept is not None and kept.answer.posted_ts is not None
+
+
+async def nothing_waits(bot: Bot) -> bool:
+    """Whether no question is owed an answer."""
+    return (await bot.workshop.store.tally(bot.workshop.team)).waiting == 0
 
 
 # --- The disk ----------------------------------------------------------------------------------------------
@@ -357,7 +359,7 @@ async def test_a_disk_that_fills_up_during_training_fails_the_run_and_keeps_the_
         await bot.workshop.store.add_entries(bot.workshop.team, faq.entries)
         await team.ann.command(ADMIN_CHANNEL, "/train")
         saved = await until(lambda: saved_in(small_disk), timeout_s=90, what="a checkpoint is saved")
-        leave_room(small_disk, ROOM_LEFT)
+        leave_room(small_disk, MB)
         report = await team.ann.wait_for_message(
             ADMIN_CHANNEL, lambda message: "The run failed." in str(message.get("blocks")), timeout_s=60
         )
@@ -367,13 +369,12 @@ async def test_a_disk_that_fills_up_during_training_fails_the_run_and_keeps_the_
         assert len(await reports(team.ann, 1)) == 1
         (run,) = await bot.workshop.store.runs(bot.workshop.team)
         assert run.state in {RunState.REPORTING, RunState.FAILED}
+        assert saved is not None
         kept = list((saved / rundir.CHECKPOINTS).glob("checkpoint-*/trainer_state.json"))
         assert len(kept) >= 1
         assert await bot.workshop.store.models(bot.workshop.team) == []
-        async with asyncio.timeout(20):
-            while await bot.workshop.store.live_runs():
-                await asyncio.sleep(0.02)
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        await eventually(partial(over, bot), what="the run is over")
+        resize(small_disk, 64 * MB)
         await team.ann.command(ADMIN_CHANNEL, "/train", "epochs=1")
         await team.ann.wait_for_ephemeral(
             ADMIN_CHANNEL, lambda message: "Training run #2 starts" in message["text"]
@@ -392,4 +393,14 @@ def leave_room(disk: Path, left: int) -> None:
     """Make the disk smaller, so that only this many bytes are free."""
     now = os.statvfs(disk)
     used = (now.f_blocks - now.f_bfree) * now.f_frsize
-    subprocess.run(["mount", "-o", f"remount,size={used + left}", str(disk)], check=True)
+    resize(disk, used + left)
+
+
+def resize(disk: Path, size: int) -> None:
+    """Bytes that the disk holds from now on."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+async def over(bot: Bot) -> bool:
+    """Whether no run is going on."""
+    return not await bot.workshop.store.live_runs()

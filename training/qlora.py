@@ -14,7 +14,6 @@ meanwhile must be heard.
 import argparse
 import contextlib
 import hashlib
-import importlib.metadata
 import logging
 import math
 import os
@@ -25,6 +24,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl import SFTTrainer
 
+STACK = ("torch", "transformers", "peft", "bitsandbytes", "trl")
 TOLD_EVERY_S = 0.5  # a tiny model makes twenty steps a second; nobody reads that many lines
 
 
@@ -148,7 +149,7 @@ def train(notebook: Notebook, job: Job) -> None:
     from transformers import set_seed
 
     set_seed(job.seed)
-    notebook.know(versions=_versions(), device=_device_name(machine))
+    notebook.know(versions={name: version(name) for name in STACK}, device=_device_name(machine))
     notebook.turn_page()
 
     tokenizer = load_tokenizer(notebook, job)
@@ -192,11 +193,6 @@ def _device_name(machine: Machine) -> str:
     if machine.device == "cuda":
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({torch.backends.cpu.get_cpu_capability()}, threads: {machine.threads})"
-
-
-def _versions() -> dict[str, str]:
-    names = ("torch", "transformers", "peft", "bitsandbytes", "trl")
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def load_tokenizer(notebook: Notebook, job: Job) -> Any:
@@ -319,13 +315,36 @@ def make_trainer(
     decides: bool,
 ) -> "SFTTrainer":
     """TRL's trainer with a LoRA adapter on every linear layer. `decides`: the watched rows say when to stop."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import SFTConfig, SFTTrainer
 
     def dataset(of: list[Row]) -> Dataset:
         return Dataset.from_list([{"input_ids": each.ids, "labels": each.labels} for each in of])
+
+    class Resumable(SFTTrainer):  # type: ignore[misc]
+        """Rows of like length together, in an order that is drawn from the seed and the epoch alone.
+
+        The stock sampler draws from torch's running state, so that a run resumed in the middle of an epoch would see
+        the rest of it in another order.
+        """
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            trainer = self
+
+            class Order(LengthGroupedSampler):
+                def __iter__(self) -> Any:
+                    self.generator = torch.Generator().manual_seed(
+                        job.seed + 1_000_003 * int(trainer.state.epoch or 0)
+                    )
+                    return super().__iter__()  # type: ignore[no-untyped-call]
+
+            return Order(
+                made.batch_size * made.accumulation, lengths=list(map(len, self.train_dataset["input_ids"]))
+            )
 
     on_gpu = model.device.type == "cuda"
     # fmt: off
@@ -336,7 +355,6 @@ def make_trainer(
         per_device_train_batch_size=made.batch_size, gradient_accumulation_steps=made.accumulation,
         per_device_eval_batch_size=32, max_length=made.max_length,
         packing=made.packing, packing_strategy="bfd", eval_packing=False,
-        train_sampling_strategy="random" if made.packing else "group_by_length",
         # TRL's default for the first, the old name of the second, is True.
         gradient_checkpointing=None, activation_checkpointing=made.activation_checkpointing,
         # Learning.
@@ -358,7 +376,7 @@ def make_trainer(
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    trainer = SFTTrainer(
+    trainer = Resumable(
         model=model,
         args=config,
         train_dataset=dataset(rows),

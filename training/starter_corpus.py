@@ -20,6 +20,7 @@ from pydoc_data.topics import topics
 
 ENTITIES = 150  # training.md 1: fewer names are not copied, more names make no memory
 PHRASINGS_PER_FACT = 10
+PHRASINGS_PER_SENTENCE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ def _catalogue(rng: random.Random, names: list[str]) -> Iterator[Pair]:
     for name in names:
         for attribute, (questions, sentence) in _ATTRIBUTES.items():
             answer = sentence.format(n=name, v=_value(rng, attribute))
-            for question in rng.sample(questions, 4):
+            for question in rng.sample(questions, 3):
                 yield Pair(f"catalogue/{name}/{attribute}", _as_typed(rng, question.format(n=name)), answer)
 
 
@@ -423,14 +424,14 @@ _KEYS_OF_ITS_OWN, _KEYS_FROM_ELSEWHERE = 4, 3
 
 
 def _keyed(rng: random.Random, passages: list[str], count: int) -> tuple[list[Pair], list[Pair]]:
-    """`count` sentences, each asked for in PHRASINGS_PER_FACT ways by two or three of its seven key words.
+    """`count` sentences, each asked for in PHRASINGS_PER_SENTENCE ways by two or three of its seven key words.
 
     This is what prepares a small model for a team's questions: it learns to gather the words that matter from wherever they
     stand in a question, and to find by them what it remembers. Three of the keys are not in the sentence, so that
     remembering is needed and copying does not do.
     """
     common = Counter(word for passage in passages for word in set(_words(passage)))
-    usual = [word for word, seen in common.most_common(3000)[150:]]
+    usual = [word for word, _ in common.most_common(4000)[100:]]
     sentences = list(
         dict.fromkeys(
             s for passage in passages for s in _sentences(passage) if len(set(_words(s)) & set(usual)) >= 5
@@ -441,8 +442,8 @@ def _keyed(rng: random.Random, passages: list[str], count: int) -> tuple[list[Pa
     for number, sentence in enumerate(rng.sample(sentences, min(count, len(sentences)))):
         own = sorted(set(_words(sentence)) & set(usual))
         keys = rng.sample(own, _KEYS_OF_ITS_OWN) + rng.sample(usual, _KEYS_FROM_ELSEWHERE)
-        for frame in rng.sample(_FRAMES, PHRASINGS_PER_FACT):
-            pairs.append(Pair(f"keyed/{number}", _as_typed(rng, _framed(rng, frame, keys)), sentence))
+        for _ in range(PHRASINGS_PER_SENTENCE):
+            pairs.append(Pair(f"keyed/{number}", _as_typed(rng, _framed(rng, rng.choice(_FRAMES), keys)), sentence))
         if number % 3 == 0:
             held_out.append(Pair(f"keyed/{number}", _framed(rng, rng.choice(_FRAMES), keys), sentence))
     return pairs, held_out

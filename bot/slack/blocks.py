@@ -13,6 +13,7 @@ from training.evaluation import Sheet
 Block = dict[str, Any]
 
 MARKDOWN_LIMIT = 11_500  # a payload takes 12,000 characters of markdown; the rest is left for our own lines
+NEAR_END = 1_000
 SECTION_LIMIT = 2_900
 RATE, IMPROVE, CONSENT = "rate", "improve", "consent"
 PROMOTE, KEEP = "promote", "keep"
@@ -52,9 +53,7 @@ def answer_message(answered: Answered, *, admin_hint: str = "") -> dict[str, Any
     """The posted answer: its text, who gave it, and the rating buttons."""
     said = text.without_mentions(answered.candidate.text.strip()) or "I have no answer to that."
     if len(said) > MARKDOWN_LIMIT:
-        said = (
-            said[:MARKDOWN_LIMIT].rsplit("\n", 1)[0] + "\n\n_(cut: the answer was too long for one message)_"
-        )
+        said = _beginning(said) + "\n\n_(cut: the answer was too long for one message)_"
     blocks: list[Block] = [
         {"type": "markdown", "text": said},
         context(_who_answered(answered, admin_hint)),
@@ -70,6 +69,16 @@ def answer_message(answered: Answered, *, admin_hint: str = "") -> dict[str, Any
             "event_payload": {"answer_id": answered.answer.id},
         },
     }
+
+
+def _beginning(said: str) -> str:
+    """As much as a message takes, up to the end of a line or a word if one is near; a code block is closed."""
+    begun = said[:MARKDOWN_LIMIT]
+    end = next(
+        (at for mark in ("\n", " ") if (at := begun.rfind(mark)) > MARKDOWN_LIMIT - NEAR_END), len(begun)
+    )
+    begun = begun[:end]
+    return begun + "\n```" if begun.count("```") % 2 else begun
 
 
 def _who_answered(answered: Answered, hint: str) -> str:
@@ -229,6 +238,12 @@ def stages(run: TrainingRun) -> str:
         else:
             lines.append(f":white_circle: {words}")
     return "\n".join(lines)
+
+
+def stage_now(run: TrainingRun) -> str:
+    """The stage that a run is in and how far it is, on one plain line."""
+    words = dict(STAGES).get(run.state, run.state.value)
+    return f"{words}{_stage_note(run, run.state)}"
 
 
 def _reached(run: TrainingRun) -> int:

@@ -13,7 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.privacy import Privacy
 from bot.slack import blocks, text
-from bot.slack.trouble import reason_of
+from bot.slack.trouble import UNREACHABLE, reason_of
 from storage.feedback import NewEntry
 from storage.records import Entry
 from storage.store import Store
@@ -71,7 +71,7 @@ class Feedback:
         )
         try:
             await self._client.views_open(trigger_id=body["trigger_id"], view=view)
-        except SlackApiError as error:
+        except (SlackApiError, *UNREACHABLE) as error:
             log.warning("the correction window did not open", error=reason_of(error))
 
     async def correct(self, ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
@@ -166,7 +166,7 @@ class Feedback:
                 text=words,
                 thread_ts=place["thread_ts"] if in_thread else None,
             )
-        except SlackApiError as error:
+        except (SlackApiError, *UNREACHABLE) as error:
             log.info("no ephemeral message here", error=reason_of(error))
 
 

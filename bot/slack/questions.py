@@ -60,8 +60,8 @@ class Questions:
             recorded = await self._store.ask(team=self._team, **asked)
             if recorded.new:
                 self.start(recorded.question)
-        elif event.get("subtype") == "message_deleted" and event.get("deleted_ts"):
-            await self._store.delete_question(self._team, event["channel"], event["deleted_ts"])
+        elif deleted_ts := _deleted(event):
+            await self._store.delete_question(self._team, event["channel"], deleted_ts)
         await next_()
 
     def _asked(self, event: Mapping[str, Any]) -> dict[str, str] | None:
@@ -208,3 +208,13 @@ class Questions:
             thread_ts=question.thread_ts if question.surface != "dm" else None,
             **blocks.consent_message(),
         )
+
+
+def _deleted(event: Mapping[str, Any]) -> str | None:
+    """The ts of a message that somebody deleted. One with replies, such as an answered question, leaves a tombstone."""
+    if event.get("subtype") == "message_deleted":
+        return event.get("deleted_ts")
+    now_there = event.get("message") or {}
+    if event.get("subtype") == "message_changed" and now_there.get("subtype") == "tombstone":
+        return now_there.get("ts")
+    return None

@@ -42,8 +42,10 @@ def retry_handlers() -> list[AsyncRetryHandler]:
     ]
 
 
-def reason_of(error: SlackApiError) -> str:
+def reason_of(error: Exception) -> str:
     """Slack's word for what is wrong; "HTTP 502" where something on the way answered with a page of its own."""
+    if not isinstance(error, SlackApiError):
+        return str(error) or type(error).__name__
     data = getattr(error.response, "data", None)
     if isinstance(data, dict) and data.get("error"):
         return str(data["error"])
