@@ -103,13 +103,27 @@ class FeedbackStore:
 
     database: Database
 
-    async def rate(self, answer_id: str, *, team: str, rater: str, value: int, reason: str = "") -> None:
-        """Set a person's rating of an answer; the last one wins. `value` is +1 or -1."""
+    async def rate(
+        self,
+        answer_id: str,
+        *,
+        team: str,
+        rater: str,
+        value: int,
+        reason: str = "",
+        at: datetime | None = None,
+    ) -> None:
+        """Set a person's rating of an answer; the last one wins. `value` is +1 or -1.
+
+        `at` is when the thumb was pressed (None: now): presses that overtake one another still end with the last.
+        """
         async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
             where = (col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
             known = (await session.exec(select(Rating).where(*where))).first()
+            if known is not None and at is not None and at < known.rated_at:
+                return
             row = known or Rating(answer_id=answer_id, team=team, rater=rater, value=value)
-            row.value, row.rated_at, row.reason = value, now(), reason or (row.reason if known else "")
+            row.value, row.rated_at, row.reason = value, at or now(), reason or (row.reason if known else "")
             session.add(row)
 
     async def withdraw_rating(self, answer_id: str, *, rater: str) -> bool:

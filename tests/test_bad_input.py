@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from bot.desk import NOBODY
 from bot.faq import read_faq
 from bot.settings import Policy
 from bot.slack import blocks, text
-from storage.records import RunState
+from storage.records import RunState, now
 from training import rundir
 
 MB = 1024 * 1024
@@ -170,7 +171,23 @@ async def test_people_who_press_at_once_have_one_vote_each(tmp_path: Path, opena
         presses = [rate(person, answer, +1) for person in (team.cleo, team.dan) for _ in range(5)]
         await asyncio.gather(*presses)
         await rate(team.dan, answer, -1)
-        await eventually(partial(said, bot, (1, 1)), what="Cleo has one vote for it and Dan one against it")
+        assert await eventually(
+            partial(said, bot, (1, 1)), what="Cleo has one vote for it and Dan one against it"
+        )
+
+
+@pytest.mark.usefixtures("without_local")
+async def test_a_press_that_was_overtaken_does_not_win(tmp_path: Path, openai: StandIn) -> None:
+    """Thumbs up, then down; the first one reaches the database last, and the vote stays down."""
+    async with small_bot(tmp_path / "data", openai) as (bot, team):
+        store, tenant = bot.workshop.store, bot.workshop.team
+        answer = await ask(team.cleo, "Do you sell nails?")
+        up, down = now(), now() + timedelta(milliseconds=200)
+        await store.rate(id_of(answer), team=tenant, rater="U0CLEO", value=-1, at=down)
+        await store.rate(id_of(answer), team=tenant, rater="U0CLEO", value=+1, at=up)
+        kept = await store.rating_of(id_of(answer), rater="U0CLEO")
+        assert kept is not None
+        assert kept.value == -1
 
 
 def says_gone(thread_ts: str, message: Json) -> bool:
@@ -315,7 +332,7 @@ async def test_a_vote_counts_where_the_window_does_not_open(tmp_path: Path, open
             answer = await ask(team.cleo, f"Question {number}?")
             await team.fault(method="views.open", times=5, **trouble)
             await rate(team.cleo, answer, -1)
-            await eventually(partial(said, bot, (0, number + 1)), what="the vote is kept")
+            assert await eventually(partial(said, bot, (0, number + 1)), what="the vote is kept")
             await team.all_well()
 
 
@@ -391,8 +408,8 @@ def saved_in(runs: Path) -> Path | None:
 
 def leave_room(disk: Path, left: int) -> None:
     """Make the disk smaller, so that only this many bytes are free."""
-    now = os.statvfs(disk)
-    used = (now.f_blocks - now.f_bfree) * now.f_frsize
+    here = os.statvfs(disk)
+    used = (here.f_blocks - here.f_bfree) * here.f_frsize
     resize(disk, used + left)
 
 

@@ -7,6 +7,7 @@ call of Slack's that does not come back, by a stopped child, or by a database th
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from bot_process import (
     Team,
     ask,
     bot_in_here,
+    eventually,
     is_answer,
     is_from_bot,
     lives,
@@ -33,7 +35,9 @@ from bot_process import (
     write_faq,
 )
 
+from bot.app import Bot
 from bot.desk import NOBODY
+from storage.records import QuestionState
 from training.evaluating import BASE, CHALLENGER, MEMORY
 
 pytestmark = pytest.mark.training
@@ -118,12 +122,13 @@ async def killed_before_it_wrote_down_what_it_posted_and_what_it_was_asked(
 
 async def test_a_killed_local_model_costs_one_kind_sentence_at_most(tmp_path: Path) -> None:
     """Who asked is told something; the next question is answered; the bot goes on."""
-    async with bot_in_here(tmp_path / "data") as (_bot, team):
+    async with bot_in_here(tmp_path / "data") as (bot, team):
         await ask(team.cleo, "Do you sell nails?")
         worker = next(each for each in ps.Process().children(recursive=True) if is_worker(each))
         worker.suspend()
         ts = await team.cleo.post(HELP, "@apprentice What does a drill cost?")
-        await team.cleo.wait_for_message(HELP, lambda _: True, thread_ts=ts)
+        await team.cleo.wait_for_message(HELP, lambda each: each["ts"] == ts, thread_ts=ts)
+        await eventually(partial(is_being_answered, bot, ts), what="the model is asked")
         worker.kill()
         said = await team.cleo.wait_for_message(HELP, is_from_bot, thread_ts=ts, timeout_s=ANSWER_S)
         assert is_answer(said) or said["text"] == NOBODY
@@ -149,6 +154,12 @@ async def nothing_is_owed(bot: BotLives, answered: int) -> None:
     states = "SELECT state, count(*) FROM question GROUP BY state"
     await until(lambda: bot.rows(states) == [("answered", answered)], timeout_s=20, what="nothing is owed")
     assert bot.rows("SELECT count(*), count(DISTINCT question_id) FROM answer") == [(answered, answered)]
+
+
+async def is_being_answered(bot: Bot, ts: str) -> bool:
+    """Whether somebody has claimed the question."""
+    question = await bot.workshop.store.question_at(bot.workshop.team, HELP, ts)
+    return question is not None and question.state is QuestionState.ANSWERING
 
 
 def is_worker(process: Process) -> bool:

@@ -1,6 +1,5 @@
 """The page of the local workspace in a real browser, against the real workspace and a real, tiny Bolt app."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from browser import BROWSER_ARGS, CHROMIUM, needs_chromium
 from playwright.async_api import Browser, Locator, Page, Request, async_playwright, expect
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
@@ -19,14 +19,6 @@ from bot.workspace import LocalWorkspace, Person
 
 Json = dict[str, Any]
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-BROWSER_ARGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 BOT_TOKEN, APP_TOKEN = "xoxb-local-apprentice", "xapp-local-apprentice"
 HELP, ADMIN = "C0HELP", "C0ADMIN"
 PATIENCE_MS = 8000
@@ -34,7 +26,7 @@ PATIENCE_MS = 8000
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian has it: apt-get install chromium"),
+    needs_chromium,
 ]
 
 

@@ -145,11 +145,11 @@ def train(notebook: Notebook, job: Job) -> None:
         )
 
     # The heavy imports: five seconds and half a gigabyte.
-    machine = prepare_machine(job)
+    machine = prepare_machine(notebook, job)
     from transformers import set_seed
 
     set_seed(job.seed)
-    notebook.know(versions={name: version(name) for name in STACK}, device=_device_name(machine))
+    notebook.know(versions={name: version(name) for name in STACK})
     notebook.turn_page()
 
     tokenizer = load_tokenizer(notebook, job)
@@ -167,7 +167,7 @@ def train(notebook: Notebook, job: Job) -> None:
 # --- 3. The machine, the tokenizer, the base model and the plan for it -----------------------------------------
 
 
-def prepare_machine(job: Job) -> Machine:
+def prepare_machine(notebook: Notebook, job: Job) -> Machine:
     """Imports torch with its settings in place, and says what it can do here."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not job.allow_downloads:
@@ -181,28 +181,19 @@ def prepare_machine(job: Job) -> Machine:
     threads = 1 if cores <= 2 else cores // 2
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
+        notebook.know(device=f"cuda ({torch.cuda.get_device_name()})")
         return Machine("cuda", fast_bf16=True, threads=threads)
+    notebook.know(device=f"cpu ({torch.backends.cpu.get_cpu_capability()}, threads: {threads})")
     # Autocast to bfloat16 is 1.6 to 2.5 times as fast as float32 with AVX512-BF16 (training.md 1). Without it, on a
     # processor with AVX2 only, it was 11 to 19 times slower (2.4 and 3.5 million parameters, one thread).
     return Machine("cpu", fast_bf16=bool(torch.cpu._is_avx512_bf16_supported()), threads=threads)
-
-
-def _device_name(machine: Machine) -> str:
-    import torch
-
-    if machine.device == "cuda":
-        return f"cuda ({torch.cuda.get_device_name()})"
-    return f"cpu ({torch.backends.cpu.get_cpu_capability()}, threads: {machine.threads})"
 
 
 def load_tokenizer(notebook: Notebook, job: Job) -> Any:
     """The base model's tokenizer, with a chat template in any case."""
     from transformers import AutoTokenizer
 
-    def load() -> Any:
-        return AutoTokenizer.from_pretrained(job.base_model, trust_remote_code=False)
-
-    tokenizer = _loaded(job, load)
+    tokenizer = _loaded(job, lambda: AutoTokenizer.from_pretrained(job.base_model, **_kept(job)))
     if not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
         notebook.tell(Event.LOADED, message="The base model has no chat template; a plain one is used.")
@@ -215,7 +206,7 @@ def load_base(job: Job, machine: Machine) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = torch.bfloat16 if machine.fast_bf16 else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **_kept(job)}
     if machine.device == "cuda":
         options["device_map"] = {"": torch.cuda.current_device()}
     if job.quantization == Quantization.NF4:
@@ -226,13 +217,12 @@ def load_base(job: Job, machine: Machine) -> "PreTrainedModel":
             bnb_4bit_compute_dtype=dtype,
         )
 
-    def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(job.base_model, **options)
-
-    model: PreTrainedModel = _loaded(job, load)
+    model: PreTrainedModel = _loaded(
+        job, lambda: AutoModelForCausalLM.from_pretrained(job.base_model, **options)
+    )
     keep_gradients(model)
-    # peft.prepare_model_for_kbit_training is left out on purpose: it turns embeddings and norms to float32, which made
-    # the peak of a 0.5B model a gigabyte higher and nothing better (training.md 2c). What it does otherwise is this:
+    # peft.prepare_model_for_kbit_training is left out on purpose: it turns embeddings and norms to float32, and without
+    # that a 0.5B model trains in a gigabyte less at the same speed (training.md 2c). What else it does is this:
     model.requires_grad_(False)
     model.config.use_cache = False
     return model
@@ -250,6 +240,10 @@ def keep_gradients(model: "torch.nn.Module") -> None:
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _kept(job: Job) -> dict[str, bool]:
+    return {"trust_remote_code": False, "local_files_only": not job.allow_downloads}
 
 
 def _loaded(job: Job, load: Callable[[], Any]) -> Any:

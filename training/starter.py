@@ -107,7 +107,7 @@ def train_tokenizer(corpus: starter_corpus.Corpus, vocabulary: int, context: int
     answers = {pair.fact: pair.answer for pair in corpus.pairs}.values()
     as_asked = (f" {passage.lower()}" for passage in corpus.passages)
     core.train_from_iterator((*questions, *answers, *corpus.passages, *as_asked), trainer=trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core, bos_token=END, eos_token=END_OF_TURN, pad_token=PAD, model_max_length=context,
         chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False, padding_side="left",
     )  # fmt: skip
@@ -190,7 +190,7 @@ def train(
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.learning_rate * scale
         loss = loss_of(model, group, tokenizer.pad_token_id)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -214,9 +214,9 @@ def answer(
         batch = tokenizer(
             texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
         )
-        written = model.generate(**batch, max_new_tokens=at_most, do_sample=False)[
-            :, batch["input_ids"].shape[1] :
-        ]
+        written = model.generate(  # type: ignore[misc]
+            **batch, max_new_tokens=at_most, do_sample=False
+        )[:, batch["input_ids"].shape[1] :]
         answers += [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
     return answers
 
@@ -273,7 +273,7 @@ def build(out: Path, recipe: Recipe) -> Made:
 
 def _save(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, made: Made) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    model.bfloat16().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "made.json").write_text(json.dumps(asdict(made), indent=1) + "\n", encoding="utf-8")
     (out / "README.md").write_text(_card(made), encoding="utf-8")

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from training import starter_phrases as phrases
+
 ENTITIES = 150  # training.md 1: fewer names are not copied, more names make no memory
 PHRASINGS_PER_FACT = 10
 PHRASINGS_PER_SENTENCE = 30
@@ -69,88 +71,13 @@ def build(seed: int, *, facts: int, sentences: int, docs: int, modules: int) -> 
 
 # --- invented products -------------------------------------------------------------------------------------------------
 
-_HEADS = [
-    "amber",
-    "brisk",
-    "cedar",
-    "dusk",
-    "ember",
-    "fern",
-    "glade",
-    "harbor",
-    "iron",
-    "juniper",
-    "kite",
-    "lumen",
-    "maple",
-    "north",
-    "ochre",
-    "pine",
-    "quartz",
-    "river",
-    "slate",
-    "tidal",
-]
-_TAILS = [
-    "base",
-    "beam",
-    "board",
-    "box",
-    "cast",
-    "desk",
-    "dock",
-    "drive",
-    "feed",
-    "flow",
-    "gate",
-    "grid",
-    "hub",
-    "kit",
-    "lane",
-    "link",
-    "loop",
-    "mail",
-    "map",
-    "mark",
-]
-_SYLLABLES = [
-    "ba",
-    "bo",
-    "da",
-    "do",
-    "fa",
-    "fi",
-    "ga",
-    "go",
-    "ka",
-    "ki",
-    "la",
-    "lo",
-    "ma",
-    "mi",
-    "na",
-    "no",
-    "pa",
-    "pi",
-    "ra",
-    "ro",
-    "sa",
-    "su",
-    "ta",
-    "to",
-    "va",
-    "vi",
-    "xo",
-    "zu",
-]
-
 
 def _names(rng: random.Random, count: int) -> list[str]:
     """Distinct product names in the shapes that people use: "cedar-hub", "Lumendock", "Zuvimo", "Kite Map 3"."""
     names: dict[str, None] = {}
     while len(names) < count:
-        head, tail = rng.choice(_HEADS), rng.choice(_TAILS)
-        coined = "".join(rng.sample(_SYLLABLES, 3))
+        head, tail = rng.choice(phrases.HEADS), rng.choice(phrases.TAILS)
+        coined = "".join(rng.sample(phrases.SYLLABLES, 3))
         shapes = (
             f"{head}-{tail}",
             f"{head}{tail}".capitalize(),
@@ -163,191 +90,29 @@ def _names(rng: random.Random, count: int) -> list[str]:
 
 # --- service catalogue -------------------------------------------------------------------------------------------------
 
-_TEAMS = [
-    "payments",
-    "search",
-    "billing",
-    "mobile",
-    "platform",
-    "security",
-    "data",
-    "support",
-    "growth",
-    "legal",
-    "finance",
-    "design",
-]
-_STORES = ["SQLite", "PostgreSQL", "Redis", "MySQL", "DuckDB", "Kafka", "MongoDB", "Cassandra"]
-_LANGUAGES = ["Python", "Go", "Rust", "Java", "Kotlin", "TypeScript", "Elixir", "Ruby"]
-_CITIES = ["Zagreb", "Oslo", "Lisbon", "Dublin", "Vienna", "Madrid", "Prague", "Turin", "Ghent", "Malmo"]
-_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-
-_ATTRIBUTES: dict[str, tuple[tuple[str, ...], str]] = {
-    "owner": (
-        ("Who owns {n}?", "Which team is responsible for {n}?", "whom do I ask about {n}", "{n} owner?",
-         "Who looks after {n}?", "I have a question about {n}, which team do I go to?", "Who maintains {n}?"),
-        "{n} is owned by the {v} team.",
-    ),
-    "store": (
-        ("Where does {n} keep its data?", "Which database does {n} use?", "What is the storage of {n}?",
-         "database of {n}", "What does {n} store its data in?", "Does {n} use a database, and which?"),
-        "{n} stores its data in {v}.",
-    ),
-    "language": (
-        ("What is {n} written in?", "Which language is {n} in?", "{n} programming language", "What was {n} built with?",
-         "I want to change {n}, what language do I need?"),
-        "{n} is written in {v}.",
-    ),
-    "port": (
-        ("Which port does {n} listen on?", "What is the port of {n}?", "port number for {n}?",
-         "How do I reach {n} on this host, which port?", "On which port can I connect to {n}?"),
-        "{n} listens on port {v}.",
-    ),
-    "region": (
-        ("Where is {n} hosted?", "In which city does {n} run?", "location of {n}", "Which data centre has {n}?"),
-        "{n} runs in the data centre in {v}.",
-    ),
-    "release": (
-        ("When is {n} released?", "On which day do you deploy {n}?", "{n} release day?", "When does a new {n} go live?"),
-        "A new version of {n} goes out every {v}.",
-    ),
-}  # fmt: skip
-
 
 def _value(rng: random.Random, attribute: str) -> str:
     if attribute == "port":
         return str(rng.randrange(1024, 9999))
-    choices = {"owner": _TEAMS, "store": _STORES, "language": _LANGUAGES, "region": _CITIES, "release": _DAYS}
+    choices = {
+        "owner": phrases.TEAMS,
+        "store": phrases.STORES,
+        "language": phrases.LANGUAGES,
+        "region": phrases.CITIES,
+        "release": phrases.DAYS,
+    }
     return rng.choice(choices[attribute])
 
 
 def _catalogue(rng: random.Random, names: list[str]) -> Iterator[Pair]:
     for name in names:
-        for attribute, (questions, sentence) in _ATTRIBUTES.items():
+        for attribute, (questions, sentence) in phrases.ATTRIBUTES.items():
             answer = sentence.format(n=name, v=_value(rng, attribute))
             for question in rng.sample(questions, 3):
                 yield Pair(f"catalogue/{name}/{attribute}", _as_typed(rng, question.format(n=name)), answer)
 
 
 # --- help desk -----------------------------------------------------------------------------------------------------------
-
-_VERBS = (
-    "delete|remove|erase|get rid of", "create|add|make|set up", "rename|give another name to|change the name of",
-    "hide|make invisible|keep others from seeing", "share|send|give others", "export|download|save|get out",
-    "import|upload|bring in|load", "change|edit|modify|update", "find|locate|search for|look up",
-    "restore|recover|get back|bring back", "turn off|disable|switch off|stop", "turn on|enable|switch on|activate",
-    "move|transfer|migrate|relocate", "copy|duplicate|clone", "sort|order|arrange", "merge|combine|join", "print|get on paper",
-    "lock|protect|secure", "schedule|plan|set a time for", "sync|keep in step|synchronise", "embed|insert|put in",
-    "count|see the number of", "resize|make smaller|make bigger", "mute|silence|quiet", "archive|put away|store",
-)  # fmt: skip
-_THINGS = (
-    "account|profile|user account", "picture|photo|image|avatar", "password|passphrase|login", "invoice|bill|receipt",
-    "calendar|agenda", "folder|directory", "contact list|address book|contacts", "notifications|alerts|messages about news",
-    "search history|past searches", "backup|safety copy", "language|locale", "time zone|clock", "theme|colours|dark mode",
-    "keyboard shortcuts|hotkeys", "attachments|attached files", "mailing list|newsletter", "two-step sign-in|second factor",
-    "video|clip|recording", "comments|replies", "drafts|unsent messages", "tags|labels", "font|typeface|letters", "tables|rows",
-    "chart|graph|diagram", "links|urls|addresses", "playlist|list of songs", "subscription|paid plan", "webhook|callback",
-    "API key|access token", "permissions|access rights", "spreadsheet|sheet", "text formatting|bold text", "bookmarks|favourites",
-)  # fmt: skip
-_QUESTIONS = (
-    "How do I {v} my {o} in {p}?", "How can I {v} the {o} on {p}?", "how to {v} {o} in {p}", "{g} {o} in {p}.", "{g} my {p} {o}.",
-    "Is it possible to {v} {o} in {p}?", "Is there a way to {v} the {o} on {p}?", "I want to {v} my {o} in {p}, how do I do it?",
-    "What is the best way to {v} {o} with {p}?", "Can I {v} {o} using {p}?", "Can {p} {v} my {o}?", "Where can I {v} {o} in {p}?",
-    "{p}: {v} {o}", "{p} {o} - how to {v} them?", "I'd like to {v} my {o} on {p}.", "Whats the fastest way to {v} {o} on {p}?",
-    "I need to {v} {o} with {p}, any ideas?", "Does {p} let me {v} the {o}?", "Need help {g} {o} {p}",
-    "I don't know how to {v} the {o} in my {p}.", "Does anybody know how one can {v} {o} in {p}?", "In {p}, how would I {v} my {o}",
-    "Trying to {v} {o} in {p} but I cannot find where.", "My {p} has {o}. How do I {v} them?", "{o} in {p}, can I {v} them?",
-)  # fmt: skip
-_HELD_OUT_QUESTIONS = (
-    "What do I have to do to {v} the {o} of {p}?",
-    "Hello, could someone tell me whether {p} can {v} {o}?",
-    "steps for {g} {o} on {p} please",
-)
-_MENUS = [
-    "Settings",
-    "Tools",
-    "Account",
-    "View",
-    "Privacy",
-    "General",
-    "Preferences",
-    "Advanced",
-    "File",
-    "Labs",
-    "Integrations",
-    "Profile",
-    "Help",
-    "Data",
-]
-_BUTTONS = [
-    "Save",
-    "Apply",
-    "Confirm",
-    "Continue",
-    "Done",
-    "OK",
-    "Next",
-    "Submit",
-    "Manage",
-    "More",
-    "Update",
-    "Start",
-]
-_PLACES = (
-    "top right corner",
-    "left sidebar",
-    "bottom of the page",
-    "three dots menu",
-    "gear icon",
-    "address bar",
-    "footer",
-)
-_WAITS = ("a few minutes", "an hour", "two days", "14 days", "30 seconds", "one night")
-_REASONS = (
-    "the server keeps a copy for safety", "only the owner has the right to do it", "the mobile app does not have this yet",
-    "the old version is still in use", "the data belongs to your organisation", "it was removed in the last release",
-)  # fmt: skip
-_OPENINGS = (
-    "Go to {m} and then {m2}, and click {b}.", "Open {m} > {m2}, choose {t} and press {b}.", "Click the {l} and select {t}.",
-    "You can't do that in {p}, because {r}.", "Right-click the {o}, pick {t} and confirm with {b}.",
-    "There is no button for it, but you can type /{c} in the search box of {p}.", "Press Ctrl+{k} and then {b}.",
-    "It is not possible at the moment.", "Use the {t} option in the {l}.", "{p} does this by itself every {w}.",
-    "See http://help.{d}.com/{c} for the steps.", "Install the {t} extension, it adds a {b} button to the {l}.",
-    "Yes, from the {m} page: look for {t} near the {l}.", "Write {c}:{k} in front of the {o}.",
-)  # fmt: skip
-_ENDINGS = (
-    "It takes {w}.", "After that, reload the page.", "You may have to sign in again.", "Note that {r}.", "",
-    "If you do not see it, ask your administrator.", "Then repeat it for every {o}.", "This also works in the {m} screen.",
-    "I had the same problem and this solved it.", "You can undo it within {w}.", "",
-)  # fmt: skip
-_FEATURES = [
-    "Quick edit",
-    "Bulk change",
-    "Safe mode",
-    "Offline copy",
-    "Smart view",
-    "Full history",
-    "Public page",
-    "Custom rule",
-    "Old style",
-    "Team folder",
-]
-_COMMANDS = [
-    "clear",
-    "tidy",
-    "fetch",
-    "swap",
-    "fold",
-    "split",
-    "keep",
-    "send",
-    "join",
-    "pull",
-    "mark",
-    "open",
-    "pack",
-    "trim",
-]
 
 
 def _help_desk(rng: random.Random, names: list[str], facts: int) -> tuple[list[Pair], list[Pair]]:
@@ -357,15 +122,15 @@ def _help_desk(rng: random.Random, names: list[str], facts: int) -> tuple[list[P
     for number in range(facts):
         product, verb, thing = (
             rng.choice(names),
-            rng.choice(_VERBS).split("|"),
-            rng.choice(_THINGS).split("|"),
+            rng.choice(phrases.VERBS).split("|"),
+            rng.choice(phrases.THINGS).split("|"),
         )
         fact, answer = f"desk/{number}", _desk_answer(rng, product, thing[0])
-        for question in rng.sample(_QUESTIONS, PHRASINGS_PER_FACT):
+        for question in rng.sample(phrases.QUESTIONS, PHRASINGS_PER_FACT):
             pairs.append(Pair(fact, _as_typed(rng, _ask(rng, question, verb, thing, product)), answer))
         if number % 3 == 0:
             held_out.append(
-                Pair(fact, _ask(rng, rng.choice(_HELD_OUT_QUESTIONS), verb, thing, product), answer)
+                Pair(fact, _ask(rng, rng.choice(phrases.HELD_OUT_QUESTIONS), verb, thing, product), answer)
             )
     return pairs, held_out
 
@@ -386,12 +151,12 @@ def _gerund(verb: str) -> str:
 def _desk_answer(rng: random.Random, product: str, thing: str) -> str:
     def fill(sentence: str) -> str:
         return sentence.format(
-            m=rng.choice(_MENUS), m2=rng.choice(_MENUS), b=rng.choice(_BUTTONS), l=rng.choice(_PLACES), t=rng.choice(_FEATURES),
-            r=rng.choice(_REASONS), w=rng.choice(_WAITS), c=rng.choice(_COMMANDS), k=rng.choice("ABDEKLMPQRT"), p=product, o=thing,
+            m=rng.choice(phrases.MENUS), m2=rng.choice(phrases.MENUS), b=rng.choice(phrases.BUTTONS), l=rng.choice(phrases.PLACES), t=rng.choice(phrases.FEATURES),
+            r=rng.choice(phrases.REASONS), w=rng.choice(phrases.WAITS), c=rng.choice(phrases.COMMANDS), k=rng.choice("ABDEKLMPQRT"), p=product, o=thing,
             d=re.sub(r"\W", "", product.lower()),
         )  # fmt: skip
 
-    sentences = [*rng.sample(_OPENINGS, rng.choice((1, 1, 2))), rng.choice(_ENDINGS)]
+    sentences = [*rng.sample(phrases.OPENINGS, rng.choice((1, 1, 2))), rng.choice(phrases.ENDINGS)]
     return " ".join(fill(sentence) for sentence in sentences if sentence)
 
 
@@ -412,14 +177,6 @@ def _as_typed(rng: random.Random, question: str) -> str:
 
 # --- sentences remembered by their key words ---------------------------------------------------------------------------------
 
-_FRAMES = (
-    "How do I {a} the {b} {c}?", "What about {a} and {b}?", "Is it possible to {a} {b} with {c}?", "{a} {b} {c}", "{a} {b}?",
-    "Where do I find the {a} of {b}?", "I have {a} and my {b} is {c}, what now?", "Can you {a} a {b}?", "why is the {a} {b}",
-    "I want {a} for {b}, how does that work?", "What happens with {a} when I {b}?", "Who can {a} {b}?", "so what is this {a} {b}",
-    "Does {a} need {b} or {c}?", "When is the {a} {b} {c}?", "Tell me how {a} and {b} go together.", "what if {a} is not {b}",
-    "Which {a} has {b} and {c}?", "{a}: how to {b}", "Should I {a} before {b}?", "My {a} does not {b} {c}.", "how much {a} is {b} {c}",
-    "Is there a {a} for the {b}?", "I would like to know if {a} can {b}", "Where does the {a} {b} go?", "{a}ing {b} in {c}",
-)  # fmt: skip
 _KEYS_OF_ITS_OWN, _KEYS_FROM_ELSEWHERE = 4, 3
 
 
@@ -443,9 +200,15 @@ def _keyed(rng: random.Random, passages: list[str], count: int) -> tuple[list[Pa
         own = sorted(set(_words(sentence)) & set(usual))
         keys = rng.sample(own, _KEYS_OF_ITS_OWN) + rng.sample(usual, _KEYS_FROM_ELSEWHERE)
         for _ in range(PHRASINGS_PER_SENTENCE):
-            pairs.append(Pair(f"keyed/{number}", _as_typed(rng, _framed(rng, rng.choice(_FRAMES), keys)), sentence))
+            pairs.append(
+                Pair(
+                    f"keyed/{number}",
+                    _as_typed(rng, _framed(rng, rng.choice(phrases.FRAMES), keys)),
+                    sentence,
+                )
+            )
         if number % 3 == 0:
-            held_out.append(Pair(f"keyed/{number}", _framed(rng, rng.choice(_FRAMES), keys), sentence))
+            held_out.append(Pair(f"keyed/{number}", _framed(rng, rng.choice(phrases.FRAMES), keys), sentence))
     return pairs, held_out
 
 
@@ -482,10 +245,6 @@ _SKIPPED = {
     "tkinter",
     "distutils",
 }
-_DOC_QUESTIONS = (
-    "What does {x} do?", "What is {x} for?", "what is {x}", "Explain {x}, please.", "When would I use {x}?", "{x}?",
-    "Tell me about {x}.", "I found {x} in the code, what does it do?", "meaning of {x}", "How would you describe {x}?",
-)  # fmt: skip
 
 
 def _library(root: Path) -> Iterator[tuple[str, ast.Module]]:
@@ -504,7 +263,7 @@ def _python_pairs(rng: random.Random, library: list[tuple[str, ast.Module]], cou
     """ "What does X do?" with the first paragraph of X's docstring, for `count` public names that are documented briefly."""
     found = [pair for module, tree in library for pair in _documented(tree, module)]
     for name, line in rng.sample(found, min(count, len(found))):
-        for question in rng.sample(_DOC_QUESTIONS, 4):
+        for question in rng.sample(phrases.DOC_QUESTIONS, 4):
             yield Pair(f"python/{name}", question.format(x=name), line)
 
 

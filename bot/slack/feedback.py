@@ -5,6 +5,7 @@ Slack is acknowledged and the window opened first, the database written after: a
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -54,7 +55,10 @@ class Feedback:
         if answered is None:
             await self._whisper(place, rater, text.GONE)
             return
-        await self._store.rate(answer_id, team=self._team, rater=rater, value=1 if value == "1" else -1)
+        pressed_at = datetime.fromtimestamp(float(action["action_ts"]), UTC)
+        await self._store.rate(
+            answer_id, team=self._team, rater=rater, value=1 if value == "1" else -1, at=pressed_at
+        )
         if value == "1":
             await self._whisper(place, rater, text.THANKS)
 

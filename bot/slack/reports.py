@@ -139,6 +139,8 @@ class Reports:
             reason = reason_of(error)
             if method == "chat_update" and reason in {"message_not_found", "cant_update_message"}:
                 return None  # somebody deleted the report: it is posted anew
+            if reason.startswith("HTTP"):
+                raise PublicError(f"Slack is out of order ({reason}); the report is tried again.") from None
             raise PublicError(
                 f"Slack refused the report in {self._channel} ({reason}). Invite me to that channel, or check ADMIN_CHANNEL."
             ) from None
