@@ -40,7 +40,7 @@ run: $(VENV)/run-ok
 	@$(BIN)/apprentice serve
 
 test: $(VENV)/dev-ok
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/dev-ok
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ With no Slack token it starts the local workspace and talks to that, over the sa
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
 from storage.store import Store
 
 TICK_S = 1.0
+REFRESH_TICKS = 5
 LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
 AUTH_ERRORS = {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
 
@@ -298,11 +300,14 @@ async def _clock(settings: Settings, shop: Workshop, questions: Questions, team:
         )
         log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
 
+    ticks = itertools.count()
+
     async def tick() -> None:
         await questions.tick()
         await shop.runs.tick()
         await shop.evaluations.tick()
-        await shop.refresh_memory()
+        if next(ticks) % REFRESH_TICKS == 0:
+            await shop.refresh_memory()
 
     if await shop.store.schedule(team, TRAIN) is None:
         await shop.store.set_schedule(

@@ -8,7 +8,6 @@ import fcntl
 import importlib.util
 import os
 import socket
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ LOCAL_TEAM = "T0LOCAL"
 TEAM = "team"
 SAMPLE = "sample-domain"
 HELD_OUT = "test"
-REFRESH_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +92,6 @@ class Workshop:
     privacy: Privacy
     worker: str
     remembered: str = ""
-    remembered_at: float = 0.0
 
     @classmethod
     async def open(
@@ -178,12 +175,10 @@ class Workshop:
             if row.split != HELD_OUT
         ]
         await asyncio.to_thread(self.memory.replace, entries)
-        self.remembered, self.remembered_at = stamp, time.monotonic()
+        self.remembered = stamp
 
     async def refresh_memory(self) -> None:
         """Take over what another process changed since, such as `apprentice import`. Cheap where nothing changed."""
-        if time.monotonic() - self.remembered_at < REFRESH_S:
-            return
         if await self.store.entries_stamp(self.team) != self.remembered:
             await self.remember()
 

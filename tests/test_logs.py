@@ -30,13 +30,13 @@ def test_our_lines_and_the_libraries_lines_are_json(capsys: pytest.CaptureFixtur
     """One object a line, on stderr; stdout belongs to results."""
     logs.set_up("INFO", "auto")
     structlog.get_logger("bot.test").info("run advanced", run=3, tokens_in=12)
-    logging.getLogger("apscheduler").warning("missed by %s", "2 s")
+    logging.getLogger("some.library").warning("missed by %s", "2 s")
     logging.getLogger("bot.test").debug("too much")
     printed = capsys.readouterr()
     assert printed.out == ""
     ours, theirs = (json.loads(line) for line in printed.err.splitlines())
     assert (ours["event"], ours["run"], ours["tokens_in"], ours["level"]) == ("run advanced", 3, 12, "info")
-    assert (theirs["event"], theirs["logger"]) == ("missed by 2 s", "apscheduler")
+    assert (theirs["event"], theirs["logger"]) == ("missed by 2 s", "some.library")
 
 
 @pytest.mark.parametrize("secret", SECRETS)
