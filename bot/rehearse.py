@@ -39,6 +39,7 @@ PEOPLE = 6
 ASKED_BY_PEOPLE = 60
 ASKED_AGAIN = 12
 GOOD_F1 = 0.6
+SAMPLE_OPTIONS = "epochs=3"  # a taste of the handbook: enough to learn from, and it ends in minutes
 ANSWER_S, RUN_S = 120.0, 3600.0
 
 Say = Callable[[str], None]
@@ -98,7 +99,7 @@ async def rehearse(*, faq: Path | None, data_dir: Path | None, say: Say) -> Rehe
             sample_domain=False,
             train_min_examples=1,
         )
-        return await _Rehearsal(settings, known, say).play()
+        return await _Rehearsal(settings, known, say, options="" if faq else SAMPLE_OPTIONS).play()
 
 
 class _folder:
@@ -127,10 +128,11 @@ class _folder:
 class _Rehearsal:
     """One rehearsal."""
 
-    def __init__(self, settings: Settings, faq: Faq, say: Say) -> None:
+    def __init__(self, settings: Settings, faq: Faq, say: Say, options: str = "") -> None:
         self._settings = settings
         self._faq = faq
         self._say = say
+        self._options = options
         self._report = RehearsalReport()
         self._to_ask: list[NewEntry] = []
         self._held_out: list[NewEntry] = []
@@ -305,7 +307,7 @@ class _Rehearsal:
         stage.said = f"{len(heard)} held-out questions: token F1 {self._before:.3f} before training"
 
     async def _train(self, stage: Stage) -> None:
-        await self._ann.command(ADMIN_CHANNEL, "/train")
+        await self._ann.command(ADMIN_CHANNEL, "/train", self._options)
         self._run = await self._newest_run()
         if self._run is None:
             stage.said = await self._last_whisper()
