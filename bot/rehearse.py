@@ -20,17 +20,16 @@ import aiohttp
 from bot.app import Bot, start
 from bot.errors import PublicError
 from bot.faq import Faq, read_faq
+from bot.rehearsal_scores import scores_of
 from bot.settings import HANDBOOK, Policy, Settings
 from bot.slack import blocks
 from bot.workshop import Workshop
 from bot.workspace.people import Person
 from storage.feedback import NewEntry, question_hash
-from storage.records import Evaluation, RunState, TrainingRun
+from storage.records import RunState, TrainingRun
 from training.datasets import split_of
-from training.evaluating import BASE, CHALLENGER, MEMORY
-from training.evaluation import Sheet
+from training.evaluating import BASE, CHALLENGER
 from training.metrics import score
-from training.promotion import paired_bootstrap
 from training.runs import SALT, new_salt
 
 ADMIN, ADMIN_CHANNEL, HELP = "U0ANN", "C0ADMIN", "C0HELP"
@@ -440,29 +439,6 @@ STAGES: Sequence[tuple[str, Play]] = (
     ("promote", _Rehearsal._promote),
     ("ask again", _Rehearsal._ask_again),
 )
-
-
-def scores_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Each arm's scores with an interval on its token F1, and the differences that matter."""
-    sheet = Sheet.from_json(evaluation.sheet)
-    found: dict[str, Any] = {}
-    for arm in sheet.arms:
-        rows = sheet.rows_of(arm.name)
-        f1 = paired_bootstrap([row.scores.token_f1 for row in rows], [row.cluster for row in rows])
-        found[arm.name] = {
-            "n": arm.n,
-            **asdict(arm.scores),
-            "token_f1_interval": [f1.interval.low, f1.interval.high],
-            "seconds_p50": arm.latency_p50_s,
-        }
-    for other in (BASE, MEMORY):
-        if other in found:
-            gain = sheet.difference(CHALLENGER, other, "token_f1")
-            found[f"challenger_minus_{other}"] = {
-                "token_f1": gain.mean,
-                "interval": [gain.interval.low, gain.interval.high],
-            }
-    return found
 
 
 async def _settled(shop: Workshop, votes: int) -> Any:

@@ -374,10 +374,14 @@ async def test_a_slash_offers_the_commands_with_their_usage(desk: Desk) -> None:
     await desk.see("composer").press_sequentially("/")
     await expect(desk.see("completion").get_by_role("option")).to_have_count(3)
     await page.keyboard.type("tr")
-    await expect(desk.see("completion-/train")).to_contain_text("[status | cancel | schedule nightly at 03:00 | help]")
+    await expect(desk.see("completion-/train")).to_contain_text(
+        "[status | cancel | schedule nightly at 03:00 | help]"
+    )
     await page.keyboard.press("Enter")
     await expect(desk.see("composer")).to_have_value("/train ")
-    await expect(desk.see("command-hint")).to_contain_text("[status | cancel | schedule nightly at 03:00 | help]")
+    await expect(desk.see("command-hint")).to_contain_text(
+        "[status | cancel | schedule nightly at 03:00 | help]"
+    )
     await page.keyboard.type("status")
     await page.keyboard.press("Enter")
     await expect(desk.see("ephemeral")).to_contain_text("Asked for: status")

@@ -33,7 +33,7 @@ def derived(
 def test_real_base_models_get_the_settings_that_qlora_recommends(
     parameters: int, machine: Machine, rank: int, learning_rate: float, checkpointing: bool
 ) -> None:
-    """Rank 16, alpha twice that, 2e-4 for half a billion and more; activations are recomputed only on a GPU that needs the room."""
+    """Rank 16, alpha twice that, 2e-4 from half a billion on; activations are recomputed only on a GPU short of room."""
     made = derived(parameters, 1000, machine=machine)
     assert (made.rank, made.alpha, made.learning_rate) == (rank, 2 * rank, learning_rate)
     assert made.activation_checkpointing is checkpointing
@@ -41,7 +41,7 @@ def test_real_base_models_get_the_settings_that_qlora_recommends(
 
 
 def test_a_demo_model_is_taught_faster_and_longer() -> None:
-    """It has to learn the answers themselves, so it gets a higher rate and more looks than a model that knows the language."""
+    """It has to learn the answers themselves, so it gets a higher rate and more looks than a real model."""
     demo, real = derived(DEMO_SIZE - 1, 500), derived(500_000_000, 500)
     assert demo.learning_rate > real.learning_rate
     assert demo.epochs > real.epochs
@@ -60,7 +60,8 @@ def test_more_examples_mean_fewer_epochs_for_a_demo_model() -> None:
     """The time a fine-tune takes grows more slowly than the data, within limits."""
     epochs = [derived(2_400_000, rows).epochs for rows in (50, 500, 1500, 50_000)]
     assert epochs == sorted(epochs, reverse=True)
-    assert epochs[0] <= 30 and epochs[-1] >= 5
+    assert epochs[0] <= 30
+    assert epochs[-1] >= 5
 
 
 def test_bfloat16_only_where_it_is_fast() -> None:
@@ -71,7 +72,7 @@ def test_bfloat16_only_where_it_is_fast() -> None:
 
 
 def test_long_rows_are_packed_on_a_processor_and_short_ones_sorted_by_length() -> None:
-    """Packing halves the time for rows of Slack's length, and costs a little for short ones; a packed line holds 512 tokens or more."""
+    """Packing halves the time for rows of Slack's length and costs a little for short ones."""
     assert not derived(135_000_000, 1000, mean_tokens=40).packing
     packed = derived(135_000_000, 1000, mean_tokens=160)
     assert packed.packing

@@ -1,9 +1,11 @@
 """The starter model: made by its script from nothing, complete in a few megabytes, never shown what it is measured on."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +121,32 @@ def test_the_same_seed_makes_the_same_weights(quick: Path, tmp_path: Path) -> No
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (quick / "tokenizer.json").read_bytes()
 
 
+def test_the_corpus_does_not_depend_on_chance() -> None:
+    """Python shuffles its sets anew in every process; the corpus must not notice."""
+    program = (
+        "from training import starter_corpus as c;"
+        "print(c.build(0, facts=5, sentences=20, docs=5, modules=20).sha256())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
 def test_the_committed_weights_come_from_this_corpus() -> None:
     """On the Python release they were made with, the corpus of today has the hash that they name."""
     made = json.loads((COMMITTED / "made.json").read_text())
     if made["python"] != platform.python_version():
         pytest.skip(f"the documentation of Python {made['python']} is part of the corpus")
+    assert made["recipe"] == asdict(starter.Recipe()), "the recipe was changed: build the starter again"
     recipe = starter.Recipe()
     corpus = starter_corpus.build(
         recipe.seed, facts=recipe.facts, sentences=recipe.sentences, docs=recipe.docs, modules=recipe.modules

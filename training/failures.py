@@ -4,6 +4,7 @@ torch, safetensors and the system say "the disk is full" in five ways and "the m
 """
 
 import errno
+from pathlib import Path
 
 from storage.errors import PublicError
 
@@ -29,6 +30,17 @@ def disk_is_full(error: BaseException) -> bool:
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and disk_is_full(cause)
+
+
+def cannot_load(base_model: str, error: Exception, *, allow_downloads: bool) -> PublicError:
+    """Which base model cannot be loaded, why, and what to set."""
+    why = str(error).strip().split("\n", 1)[0].rstrip(".")
+    remedy = "LOCAL_MODEL must name a folder with config.json, model.safetensors and tokenizer.json"
+    if not Path(base_model).is_dir():
+        remedy += (
+            ", or a model of the Hugging Face hub" if allow_downloads else "; downloads are switched off"
+        )
+    return PublicError(f"The base model {base_model} could not be loaded ({why}). {remedy}.")
 
 
 def in_plain_words(

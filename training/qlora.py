@@ -7,8 +7,7 @@ opens no database, talks to no network unless the job allows downloads, and runs
 Exit codes: 0 result.json says done (or cancelled); 1 it says failed; 3 another trainer is at work in RUN_DIR; 75 stopped
 by SIGTERM, with a checkpoint to resume from and no result.json.
 
-torch and its friends are imported in the middle and not at the top: they take seconds, and a SIGTERM that comes
-meanwhile must be heard.
+torch and its friends, which take seconds to import, come in the middle: a SIGTERM meanwhile must be heard.
 """
 
 import argparse
@@ -31,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 from storage.errors import PublicError
 from training import rundir
 from training.chat import PLAIN_CHAT_TEMPLATE
-from training.failures import LossIsNotANumber, disk_is_full, in_plain_words
+from training.failures import LossIsNotANumber, cannot_load, disk_is_full, in_plain_words
 from training.notebook import Notebook, Stopped
 from training.plan import Machine, Plan, plan
-from training.rows import Row, choose_watched, read_conversations, row
+from training.rows import IGNORED, Row, choose_watched, read_conversations, row
 from training.rundir import Event, Job, Quantization, Status
 
 if TYPE_CHECKING:
@@ -210,12 +209,12 @@ def load_base(job: Job, machine: Machine) -> "PreTrainedModel":
     if machine.device == "cuda":
         options["device_map"] = {"": torch.cuda.current_device()}
     if job.quantization == Quantization.NF4:
-        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
+        nf4 = {
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": dtype,
+        }
+        options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, **nf4)  # type: ignore[no-untyped-call]
 
     model: PreTrainedModel = _loaded(
         job, lambda: AutoModelForCausalLM.from_pretrained(job.base_model, **options)
@@ -253,17 +252,7 @@ def _loaded(job: Job, load: Callable[[], Any]) -> Any:
     except (OSError, ValueError, ImportError) as error:
         if disk_is_full(error):
             raise
-        why = str(error).strip().split("\n", 1)[0].rstrip(".")
-        remedy = "LOCAL_MODEL must name a folder with config.json, model.safetensors and tokenizer.json"
-        if not Path(job.base_model).is_dir():
-            remedy += (
-                ", or a model of the Hugging Face hub"
-                if job.allow_downloads
-                else "; downloads are switched off"
-            )
-        raise PublicError(
-            f"The base model {job.base_model} could not be loaded ({why}). {remedy}."
-        ) from error
+        raise cannot_load(job.base_model, error, allow_downloads=job.allow_downloads) from error
 
 
 def plan_for(
@@ -322,23 +311,35 @@ def make_trainer(
     class Resumable(SFTTrainer):  # type: ignore[misc]
         """Rows of like length together, in an order that is drawn from the seed and the epoch alone.
 
-        The stock sampler draws from torch's running state, so that a run resumed in the middle of an epoch would see
-        the rest of it in another order.
+        The stock sampler draws from torch's running state: resumed within an epoch, the rest comes in another order.
         """
 
+        def compute_loss(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+            if not model.training or not made.opening_weight or made.packing:
+                return super().compute_loss(model, inputs, *more, **named)
+            # Which answer it is, is decided in its first tokens; the rest follows by heart, and would drown them.
+            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[
+                :, :-1
+            ]
+            labels = inputs["labels"][:, 1:]
+            learned = labels != IGNORED
+            place = learned.cumsum(dim=1)[learned] - 1
+            weights = 1 + made.opening_weight * 0.7**place
+            each = torch.nn.functional.cross_entropy(
+                logits[learned].float(), labels[learned], reduction="none"
+            )
+            return (each * weights).sum() / weights.sum()
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            trainer = self
+            trainer, at_once = self, made.batch_size * made.accumulation
 
             class Order(LengthGroupedSampler):
                 def __iter__(self) -> Any:
-                    self.generator = torch.Generator().manual_seed(
-                        job.seed + 1_000_003 * int(trainer.state.epoch or 0)
-                    )
+                    seed = job.seed + 1_000_003 * int(trainer.state.epoch or 0)
+                    self.generator = torch.Generator().manual_seed(seed)
                     return super().__iter__()  # type: ignore[no-untyped-call]
 
-            return Order(
-                made.batch_size * made.accumulation, lengths=list(map(len, self.train_dataset["input_ids"]))
-            )
+            return Order(at_once, lengths=list(map(len, self.train_dataset["input_ids"])))
 
     on_gpu = model.device.type == "cuda"
     # fmt: off
@@ -377,7 +378,10 @@ def make_trainer(
         eval_dataset=dataset(watched) if watched else None,
         processing_class=tokenizer,
         peft_config=lora,
-        callbacks=[diary(notebook), *([EarlyStoppingCallback(made.patience)] if decides else [])],
+        callbacks=[
+            diary(notebook, tokens=sum(len(each.ids) for each in rows)),
+            *([EarlyStoppingCallback(made.patience)] if decides else []),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     # TRL turns the adapters of a 4-bit model to bfloat16. Small steps are lost in its 8 bits of mantissa, and a processor
@@ -388,13 +392,14 @@ def make_trainer(
     return trainer
 
 
-def diary(notebook: Notebook) -> Any:
-    """The callback that writes progress, stops between two steps when asked to, and refuses a loss that is no number."""
+def diary(notebook: Notebook, *, tokens: int) -> Any:
+    """The callback that writes progress, stops when asked to, and refuses a loss that is no number; `tokens` per epoch."""
     from transformers import TrainerCallback
 
     class Diary(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.began, self.told, self.first_step = time.monotonic(), 0.0, state.global_step
+            self.began, self.told = time.monotonic(), 0.0
+            self.first_step, self.first_epoch = state.global_step, state.epoch or 0.0
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if notebook.to_be_closed and state.global_step < state.max_steps:
@@ -421,7 +426,7 @@ def diary(notebook: Notebook) -> Any:
                 loss=logs["loss"],
                 grad_norm=logs.get("grad_norm"),
                 learning_rate=logs.get("learning_rate"),
-                tokens_per_s=round(logs.get("num_tokens", 0.0) / seconds, 1),
+                tokens_per_s=round(tokens * (state.epoch - self.first_epoch) / seconds, 1),
                 eta_s=round(each * (state.max_steps - state.global_step), 1),
             )
 
@@ -441,7 +446,7 @@ def learn(notebook: Notebook, trainer: "SFTTrainer", *, evaluated: bool) -> None
     """Measures, trains (on from the last checkpoint, if there is one), measures again, and saves the adapter."""
     checkpoint = rundir.last_good_checkpoint(notebook.run_dir)
     if evaluated:
-        before = _told_before(notebook.run_dir)
+        before = rundir.eval_loss_before(notebook.run_dir)
         notebook.know(eval_loss_before=trainer.evaluate()["eval_loss"] if before is None else before)
     notebook.turn_page()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -465,22 +470,17 @@ def _told_before(run_dir: Path) -> float | None:
 
 def _note(notebook: Notebook, trainer: "SFTTrainer") -> None:
     """Keeps what the trainer's state tells; the training loss is the mean over the last tenth of the steps."""
-    state = trainer.state
+    state, epochs = trainer.state, trainer.state.epoch or 0.0
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]
-    epochs = state.epoch or 0.0
     best = state.best_global_step if trainer.args.load_best_model_at_end else None
-    notebook.know(
-        steps=state.global_step,
-        epochs=round(epochs, 3),
-        best_step=best or state.global_step,
-        train_loss=sum(last) / len(last) if last else None,
-        trained_tokens=round(sum(map(len, trainer.train_dataset["input_ids"])) * epochs),
-    )
+    seen = round(sum(map(len, trainer.train_dataset["input_ids"])) * epochs)
+    notebook.know(steps=state.global_step, epochs=round(epochs, 3), best_step=best or state.global_step)
+    notebook.know(train_loss=sum(last) / len(last) if last else None, trained_tokens=seen)
 
 
 def save_adapter(notebook: Notebook, model: Any) -> None:
-    """Writes the adapter whole or not at all: into a folder of another name, which is renamed at the end."""
+    """Writes the adapter whole or not at all: under another name, which is changed at the end."""
     final = notebook.run_dir / rundir.ADAPTER
     partial = final.with_name(f"{rundir.ADAPTER}.part")
     shutil.rmtree(partial, ignore_errors=True)

@@ -176,6 +176,12 @@ def _said(text: str) -> dict[str, Any]:
     return line if isinstance(line, dict) and "event" in line else {}
 
 
+def eval_loss_before(run_dir: Path) -> float | None:
+    """The loss before the first step, where an earlier part of this run has measured it."""
+    told = (line for line in read_progress(run_dir) if line["event"] == Event.EVALUATED and not line["step"])
+    return next((float(line["eval_loss"]) for line in told), None)
+
+
 def write_result(run_dir: Path, result: TrainingResult) -> None:
     """Says that the run is over. Nothing is written after it."""
     _replace(run_dir / RESULT, asdict(result))

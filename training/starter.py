@@ -1,6 +1,6 @@
 """Trains the starter model from nothing: `python -m training.starter OUT_DIR [--quick]`.
 
-A Llama of 2.4 million parameters with a tokenizer of its own, so that the whole loop (ask, rate, fine-tune, evaluate,
+A Llama of 2.8 million parameters with a tokenizer of its own, so that the whole loop (ask, rate, fine-tune, evaluate,
 promote) runs with no download. It is a demo model: it has a manner of speaking and no knowledge, and invents what it was not
 taught. It refuses to read anything but `training.starter_corpus`: no sample domain, no team's data.
 
@@ -49,21 +49,21 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 4096
-    hidden: int = 192  # widths are multiples of 64: bitsandbytes' 4-bit kernels on CPU need it
-    layers: int = 4
+    hidden: int = 256  # widths are multiples of 64: bitsandbytes' 4-bit kernels on CPU need it
+    layers: int = 3
     ffn: int = 512
-    heads: int = 6
-    kv_heads: int = 3
+    heads: int = 8
+    kv_heads: int = 4
     context: int = 1024
-    steps: int = 1500
+    steps: int = 4000
     batch: int = 16
     learning_rate: float = 3e-3
-    passage_share: float = 0.08
-    facts: int = 150
-    sentences: int = 400
-    docs: int = 250
+    passage_share: float = 0.12
+    facts: int = 100
+    sentences: int = 300
+    docs: int = 150
     modules: int = 10_000
-    question_loss: float = 0.3
+    question_loss: float = 0.1
 
 
 QUICK = Recipe(

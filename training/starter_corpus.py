@@ -188,7 +188,9 @@ def _keyed(rng: random.Random, passages: list[str], count: int) -> tuple[list[Pa
     remembering is needed and copying does not do.
     """
     common = Counter(word for passage in passages for word in set(_words(passage)))
-    usual = [word for word, _ in common.most_common(4000)[100:]]
+    usual = sorted(common, key=lambda word: (-common[word], word))[
+        100:4000
+    ]  # most_common leaves ties to chance
     sentences = list(
         dict.fromkeys(
             s for passage in passages for s in _sentences(passage) if len(set(_words(s)) & set(usual)) >= 5
