@@ -82,9 +82,12 @@ def test_an_adapter_is_loaded_while_an_answer_is_written(bare: Bare, singer: Pat
 
 def test_stop_ends_one_row_and_leaves_its_neighbours(bare: Bare) -> None:
     """Two people share a batch; one presses Stop, and keeps what was written so far."""
+    bare.ask("before", "Sing!", max_new_tokens=LONG)
+    bare.until("text", "before")  # the worker is busy: the next ones wait together, and are one batch
     bare.ask("kept", "Sing!", max_new_tokens=400)
     bare.ask("stopped", "Sing a song!", max_new_tokens=400)
     bare.ask("queued", "Sing as you like!", temperature=0.7)
+    bare.send(op="stop", id="before")
     seen = bare.until("text", "stopped")
     bare.send(op="stop", id="stopped")
     bare.send(op="stop", id="queued")
