@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.feedback import Holdings
+from storage.forgetting import Holdings
 from storage.store import Store
 from training.datasets import authors_of
 

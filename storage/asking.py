@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, func, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import PublicError
-from storage.records import Answer, Candidate, Question, QuestionState, Spend, now
+from storage.records import Answer, AnswerPart, Candidate, Question, QuestionState, Spend, now
 from storage.values import Message, Proposal
 
 OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
@@ -137,7 +137,7 @@ class AskingStore:
         self, question: Question, candidates: Sequence[Proposal], *, messages: Sequence[Message]
     ) -> Answer:
         """Store the proposals, the first of them as the Answer. A question already answered keeps its answer."""
-        rows = [_candidate(question.id, proposal) for proposal in candidates]
+        rows = [candidate_row(question.id, proposal) for proposal in candidates]
         rows[0].chosen = True
         answer = Answer(
             question_id=question.id,
@@ -151,7 +151,7 @@ class AskingStore:
                 session.add_all(rows)
                 await session.flush()
                 session.add(answer)
-                session.add_all(_spends(question, candidates))
+                session.add_all(spend_rows(question, candidates))
             return answer
         except IntegrityError:
             known = await self.answer_to(question.id)
@@ -159,14 +159,19 @@ class AskingStore:
                 raise PublicError("The question was deleted while I was answering it.") from None
             return known.answer
 
-    async def posted(self, answer_id: str, ts: str) -> None:
-        """The answer stands in Slack as message `ts`; its question is done."""
-        async with self.database.writing() as session:
+    async def posted(self, answer_id: str, ts: str, *, before: Sequence[str] = ()) -> None:
+        """The answer stands in Slack as message `ts`, after the parts `before` of a long one; its question is done."""
+        async with self.database.writing(alone=f"posted {answer_id}") as session:
             answer = await session.get(Answer, answer_id)
             if answer is None:
                 return
             answer.posted_ts, answer.posted_at = ts, now()
             session.add(answer)
+            await session.exec(delete(AnswerPart).where(col(AnswerPart.answer_id) == answer_id))
+            place = {"answer_id": answer_id, "team": answer.team, "channel": answer.channel}
+            session.add_all(
+                AnswerPart(**place, ts=part, number=number) for number, part in enumerate([*before, ts])
+            )
             await session.exec(
                 update(Question)
                 .where(col(Question.id) == answer.question_id)
@@ -182,10 +187,50 @@ class AskingStore:
         return await self._answered(col(Answer.id) == answer_id)
 
     async def answer_at(self, team: str, channel: str, ts: str) -> Answered | None:
-        """The answer that stands in Slack as this message."""
-        return await self._answered(
-            col(Answer.team) == team, col(Answer.channel) == channel, col(Answer.posted_ts) == ts
+        """The answer that stands in Slack as this message, or of which this message is a part."""
+        where = (col(AnswerPart.team) == team, col(AnswerPart.channel) == channel, col(AnswerPart.ts) == ts)
+        return await self._answered(col(Answer.id).in_(select(AnswerPart.answer_id).where(*where)))
+
+    async def draft_stands(self, question_id: str, ts: str) -> None:
+        """The answer is being written in message `ts`; whoever goes on after a crash goes on there. "" takes it back."""
+        async with self.database.writing() as session:
+            await session.exec(update(Question).where(col(Question.id) == question_id).values(draft_ts=ts))
+
+    async def place_question(self, question_id: str, ts: str) -> None:
+        """A question asked by a command got its message: it stands at `ts` and is answered in its thread."""
+        async with self.database.writing() as session:
+            await session.exec(
+                update(Question).where(col(Question.id) == question_id).values(ts=ts, thread_ts=ts)
+            )
+
+    async def asked_since(self, team: str, since: datetime, *, limit: int = 200) -> list[Question]:
+        """The newest question of each thread in which anything was asked since then; the newest first."""
+        newest = (
+            select(func.max(Question.ts))
+            .where(col(Question.team) == team, col(Question.asked_at) >= since)
+            .where(col(Question.thread_ts) != "")
+            .group_by(col(Question.channel), col(Question.thread_ts))
         )
+        wanted = select(Question).where(col(Question.team) == team, col(Question.ts).in_(newest))
+        async with self.database.reading() as session:
+            return list((await session.exec(wanted.order_by(col(Question.ts).desc()).limit(limit))).all())
+
+    async def answers_posted_at(self, team: str, channel: str, thread_ts: str) -> set[str]:
+        """The messages (ts) of a thread that hold answers or drafts of ours."""
+        where = (
+            col(Question.team) == team,
+            col(Question.channel) == channel,
+            col(Question.thread_ts) == thread_ts,
+        )
+        parts = (
+            select(AnswerPart.ts)
+            .join(Answer, col(Answer.id) == col(AnswerPart.answer_id))
+            .join(Question, col(Question.id) == col(Answer.question_id))
+        )
+        drafts = select(Question.draft_ts).where(*where, col(Question.draft_ts) != "")
+        async with self.database.reading() as session:
+            standing = set((await session.exec(parts.where(*where))).all())
+            return standing | set((await session.exec(drafts)).all())
 
     async def _answered(self, *where: object) -> Answered | None:
         wanted = (
@@ -247,7 +292,8 @@ def _touched(result: object) -> int:
     return int(getattr(result, "rowcount", 0) or 0)
 
 
-def _candidate(question_id: str, proposal: Proposal) -> Candidate:
+def candidate_row(question_id: str, proposal: Proposal) -> Candidate:
+    """A proposal as it is stored."""
     mean = sum(proposal.logprobs) / len(proposal.logprobs) if proposal.logprobs else None
     return Candidate(
         question_id=question_id,
@@ -266,7 +312,8 @@ def _candidate(question_id: str, proposal: Proposal) -> Candidate:
     )
 
 
-def _spends(question: Question, candidates: Sequence[Proposal]) -> list[Spend]:
+def spend_rows(question: Question, candidates: Sequence[Proposal]) -> list[Spend]:
+    """One row for each billed call among the proposals."""
     return [
         Spend(
             team=question.team,

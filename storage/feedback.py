@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_, update
+from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -19,11 +19,12 @@ from storage.records import (
     Consent,
     Correction,
     Decision,
-    Duel,
     Entry,
     Keepsake,
     Question,
     Rating,
+    RatingEvent,
+    Solicitation,
     new_id,
     now,
 )
@@ -44,6 +45,7 @@ class NewEntry:
     split: str = ""
     author: str = ""
     answer_id: str | None = None
+    nomination_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,15 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """One person's rating with what was asked and answered."""
+
+    rating: Rating
+    question: Question
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """Everything said about one posted answer, with who said it."""
 
@@ -79,17 +90,6 @@ class Feedback:
     corrector: str
     may_train: bool
     asked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """How many rows hold a person's words or votes."""
-
-    questions: int
-    ratings: int
-    corrections: int
-    entries: int
-    consent: bool | None
 
 
 def question_hash(question: str) -> str:
@@ -112,31 +112,82 @@ class FeedbackStore:
         value: int,
         reason: str = "",
         at: datetime | None = None,
+        via: str = "button",
     ) -> None:
-        """Set a person's rating of an answer; the last one wins. `value` is +1 or -1.
+        """Set a person's rating of an answer; the last one wins. `value` is +1 or -1, or 0 to take the vote back.
 
-        `at` is when the thumb was pressed (None: now): presses that overtake one another still end with the last.
+        `at` is when it was pressed (None: now): presses that overtake one another still end with the last. Every press is
+        kept beside the rating that counts.
         """
+        pressed_at = at or now()
         async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
-            where = (col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
-            known = (await session.exec(select(Rating).where(*where))).first()
+            session.add(
+                RatingEvent(
+                    answer_id=answer_id, team=team, rater=rater, value=value, via=via, pressed_at=pressed_at
+                )
+            )
+            known = (await session.exec(_rating(answer_id, rater))).first()
             if known is not None and at is not None and at < known.rated_at:
                 return
             row = known or Rating(answer_id=answer_id, team=team, rater=rater, value=value)
-            row.value, row.rated_at, row.reason = value, at or now(), reason or (row.reason if known else "")
+            if known is not None and known.value != value:
+                row.reason = ""  # it was the reason for the other thumb
+            row.value, row.rated_at, row.via = value, pressed_at, via
+            row.reason = reason or row.reason
             session.add(row)
 
-    async def withdraw_rating(self, answer_id: str, *, rater: str) -> bool:
-        """Take a rating back; True if there was one."""
-        where = (col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
-        async with self.database.writing() as session:
-            return _rows(await session.exec(delete(Rating).where(*where))) > 0
+    async def withdraw_rating(
+        self,
+        answer_id: str,
+        *,
+        rater: str,
+        value: int | None = None,
+        at: datetime | None = None,
+        via: str = "button",
+    ) -> bool:
+        """Take a rating back; True if there was one. With `value`, only a vote of that value: another one stays."""
+        known = await self.rating_of(answer_id, rater=rater)
+        if known is None or (value is not None and known.value != value):
+            return False
+        await self.rate(answer_id, team=known.team, rater=rater, value=0, at=at, via=via)
+        return True
 
     async def rating_of(self, answer_id: str, *, rater: str) -> Rating | None:
-        """This person's rating of this answer."""
-        where = (col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
+        """This person's rating of this answer; None where there is none or it was taken back."""
         async with self.database.reading() as session:
-            return (await session.exec(select(Rating).where(*where))).first()
+            row = (await session.exec(_rating(answer_id, rater))).first()
+            return row if row is not None and row.value != 0 else None
+
+    async def ratings_by(self, team: str, person: str, *, limit: int = 10) -> list[Rated]:
+        """What a person thinks of which answers, the newest first."""
+        wanted = (
+            select(Rating, Question, Candidate)
+            .join(Answer, col(Answer.id) == col(Rating.answer_id))
+            .join(Question, col(Question.id) == col(Answer.question_id))
+            .join(Candidate, col(Candidate.id) == col(Answer.candidate_id))
+            .where(col(Rating.team) == team, col(Rating.rater) == person, col(Rating.value) != 0)
+            .order_by(col(Rating.rated_at).desc())
+            .limit(limit)
+        )
+        async with self.database.reading() as session:
+            return [Rated(*row) for row in (await session.exec(wanted)).all()]
+
+    async def drew_solicitation(self, answer_id: str, probability: float) -> None:
+        """Keep with what chance a rating of this answer was to be asked for, however the draw ended."""
+        async with self.database.writing() as session:
+            await session.exec(
+                update(Answer).where(col(Answer.id) == answer_id).values(solicit_probability=probability)
+            )
+
+    async def solicit(self, answer_id: str, *, team: str, person: str, probability: float, day: str) -> bool:
+        """Claim the one request for a rating that a person gets on a day; True exactly once."""
+        row = Solicitation(answer_id=answer_id, team=team, person=person, probability=probability, day=day)
+        try:
+            async with self.database.writing() as session:
+                session.add(row)
+            return True
+        except IntegrityError:
+            return False
 
     async def correct(
         self,
@@ -160,13 +211,13 @@ class FeedbackStore:
     async def consent(self, team: str, person: str) -> bool | None:
         """True or False as the person decided; None while they have not."""
         async with self.database.reading() as session:
-            row = (await session.exec(_consent(team, person))).first()
+            row = (await session.exec(consent_row(team, person))).first()
             return row.granted if row and row.decided_at else None
 
     async def set_consent(self, team: str, person: str, granted: bool) -> None:
         """Write down what a person decided about their own words."""
         async with self.database.writing(alone=f"consent {team} {person}") as session:
-            row = (await session.exec(_consent(team, person))).first()
+            row = (await session.exec(consent_row(team, person))).first()
             row = row or Consent(team=team, person=person, granted=granted)
             row.granted, row.decided_at = granted, now()
             session.add(row)
@@ -209,9 +260,10 @@ class FeedbackStore:
                 }
                 values |= {"topic": entry.topic, "thread": entry.thread or row.thread}
                 values |= {"split": entry.split or row.split, "answer_id": entry.answer_id}
+                values |= {"nomination_id": entry.nomination_id}
                 await connection.execute(update(Entry).where(col(Entry.id) == row.id).values(**values))
             if fresh or changed:
-                await _stamp_entries(session, team)
+                await stamp_entries(session, team)
         return Imported(len(fresh), len(changed), len(known) - len(changed))
 
     async def entry(self, team: str, question: str) -> Entry | None:
@@ -258,8 +310,8 @@ class FeedbackStore:
         async with self.database.reading() as session:
             rows = list((await session.exec(wanted)).all())
             votes: dict[str, list[Vote]] = {}
-            ratings = select(Rating).where(col(Rating.team) == team).order_by(col(Rating.rater))
-            for rating in (await session.exec(ratings)).all():
+            ratings = select(Rating).where(col(Rating.team) == team, col(Rating.value) != 0)
+            for rating in (await session.exec(ratings.order_by(col(Rating.rater)))).all():
                 votes.setdefault(rating.answer_id, []).append(Vote(rating.rater, rating.value))
             corrections: dict[str, Correction] = {}
             newest = select(Correction).where(col(Correction.team) == team)
@@ -275,123 +327,22 @@ class FeedbackStore:
             )
             return set(rows.all())
 
-    async def holdings(self, team: str, person: str) -> Holdings:
-        """What is held of a person."""
-        async with self.database.reading() as session:
-            return await _holdings(session, team, person)
-
-    async def held_words(self, team: str, person: str) -> dict[str, list[dict[str, Any]]]:
-        """Everything a person wrote or voted, for them to read (ids, texts, times)."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        async with self.database.reading() as session:
-            for name, (record, where) in _held(team, person).items():
-                rows = (await session.exec(select(record).where(where))).all()
-                found[name] = [row.model_dump(mode="json") for row in rows]
-        return found
-
-    async def forget(self, team: str, person: str) -> Holdings:
-        """Delete every row that holds a person's words or votes; returns what was deleted.
-
-        What others said about this person's questions goes with the questions. Others' answers in the same threads stay,
-        without the history that quoted them.
-        """
-        async with self.database.writing(alone=f"entries {team}") as session:
-            held = await _holdings(session, team, person)
-            await _unquote(session, team, person)
-            for record, where in _held(team, person).values():
-                await session.exec(delete(record).where(where))
-            if held.entries:
-                await _stamp_entries(session, team)
-        return held
-
 
 def _stamp_name(team: str) -> str:
     return f"entries-stamp:{team}"
 
 
-async def _stamp_entries(session: AsyncSession, team: str) -> None:
+async def stamp_entries(session: AsyncSession, team: str) -> None:
+    """Tell whoever keeps entries in memory that they changed."""
     await session.merge(Keepsake(name=_stamp_name(team), value=new_id("stamp")))
 
 
-def _held(team: str, person: str) -> dict[str, tuple[type[Any], Any]]:
-    """Where a person's words and votes lie, those first that refer to others."""
-    asked = select(Question.id).where(col(Question.team) == team, col(Question.asker) == person)
-    answered = select(Answer.id).where(col(Answer.question_id).in_(asked))
-    here = select(Question.id).where(col(Question.team) == team)
-    verified = or_(col(Entry.author) == person, col(Entry.answer_id).in_(answered))
-    return {
-        "entries": (Entry, and_(col(Entry.team) == team, verified)),
-        "duels": (Duel, and_(col(Duel.picker) == person, col(Duel.question_id).in_(here))),
-        "corrections": (Correction, and_(col(Correction.team) == team, col(Correction.author) == person)),
-        "ratings": (Rating, and_(col(Rating.team) == team, col(Rating.rater) == person)),
-        "questions": (Question, and_(col(Question.team) == team, col(Question.asker) == person)),
-        "consent": (Consent, and_(col(Consent.team) == team, col(Consent.person) == person)),
-    }
+def _rating(answer_id: str, rater: str) -> Any:
+    return select(Rating).where(col(Rating.answer_id) == answer_id, col(Rating.rater) == rater)
 
 
-async def _holdings(session: AsyncSession, team: str, person: str) -> Holdings:
-    held = _held(team, person)
-
-    async def count(name: str) -> int:
-        record, where = held[name]
-        return int((await session.exec(select(func.count()).select_from(record).where(where))).one())
-
-    consent = (await session.exec(_consent(team, person))).first()
-    return Holdings(
-        questions=await count("questions"),
-        ratings=await count("ratings"),
-        corrections=await count("corrections"),
-        entries=await count("entries"),
-        consent=consent.granted if consent and consent.decided_at else None,
-    )
-
-
-async def _unquote(session: AsyncSession, team: str, person: str) -> None:
-    """Cut a person's words out of what models were shown when they answered others."""
-    held, words = _held(team, person), set[str]()
-    for name, columns in (
-        ("questions", ("text",)),
-        ("corrections", ("text",)),
-        ("entries", ("question", "answer")),
-    ):
-        record, where = held[name]
-        for row in (await session.exec(select(record).where(where))).all():
-            words |= {getattr(row, column) for column in columns}
-    last = ""
-    while words:
-        page = select(Answer).where(col(Answer.team) == team, col(Answer.id) > last).order_by(col(Answer.id))
-        answers = (await session.exec(page.limit(PAGE))).all()
-        if not answers:
-            return
-        last = answers[-1].id
-        for answer in answers:
-            kept = without_words(answer.messages, words)
-            if kept != answer.messages:
-                answer.messages = kept
-                session.add(answer)
-        await session.flush()
-        session.expunge_all()
-
-
-def without_words(messages: Sequence[dict[str, str]], words: Collection[str]) -> list[dict[str, str]]:
-    """The messages without system prompts that quote these words, and without a history that holds them.
-
-    The question itself, which comes last, always stays.
-    """
-    *before, question = messages
-    prompts = [turn for turn in before if turn["role"] == "system" and not _quotes(turn["content"], words)]
-    history = [turn for turn in before if turn["role"] != "system"]
-    if any(_quotes(turn["content"], words) for turn in history):
-        history = []
-    return [*prompts, *history, question]
-
-
-def _quotes(content: str, words: Collection[str]) -> bool:
-    """A short text counts as quoted only where it is all there is: "hi" is in "this"."""
-    return content in words or any(len(text) >= QUOTABLE and text in content for text in words)
-
-
-def _consent(team: str, person: str) -> Any:
+def consent_row(team: str, person: str) -> Any:
+    """The query for what a person decided."""
     return select(Consent).where(col(Consent.team) == team, col(Consent.person) == person)
 
 
@@ -416,6 +367,7 @@ def _entry_values(team: str, key: str, entry: NewEntry) -> dict[str, Any]:
         "split": entry.split,
         "author": entry.author,
         "answer_id": entry.answer_id,
+        "nomination_id": entry.nomination_id,
         "created_at": now(),
     }
 

@@ -5,63 +5,58 @@ struck out where a dataset is frozen and where examples are exported.
 States are stored by value with a CHECK constraint, so that the database guards them too.
 """
 
-import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, MetaData, Text, UniqueConstraint
-from sqlalchemy import Enum as SAEnum
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlalchemy import Index, UniqueConstraint
+from sqlmodel import Field
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from storage.record import Record, json_column, new_id, now, owned_by, state_column, text_column
+from storage.records_said import (
+    ChannelSettings,
+    Consent,
+    Correction,
+    Duel,
+    DuelPick,
+    Entry,
+    Nomination,
+    Rating,
+    RatingEvent,
+    Solicitation,
+)
 
-
-class Record(SQLModel):
-    """The base of all tables, with names for every constraint (SQLite cannot drop unnamed ones)."""
-
-    metadata = MetaData(naming_convention=NAMING)
-
-
-def new_id(prefix: str) -> str:
-    """An opaque id made before the insert; the prefix says what it names."""
-    return f"{prefix}_{uuid.uuid4().hex}"
-
-
-def now() -> datetime:
-    """This moment, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-def _json() -> Any:
-    return Column(JSON().with_variant(JSONB(), "postgresql"), nullable=False)
-
-
-def _text(nullable: bool = False) -> Any:
-    return Column(Text(), nullable=nullable)
-
-
-def _state(states: type[StrEnum], name: str) -> Any:
-    kind = SAEnum(
-        states,
-        native_enum=False,
-        create_constraint=True,
-        length=32,
-        name=name,
-        values_callable=lambda enum: [member.value for member in enum],
-    )
-    return Column(kind, nullable=False, index=True)
-
-
-def _owned_by(target: str, *, nullable: bool = False, on_delete: str = "CASCADE") -> Any:
-    return Column(ForeignKey(target, ondelete=on_delete), nullable=nullable, index=True)
+__all__ = [
+    "Answer",
+    "AnswerPart",
+    "Candidate",
+    "ChannelSettings",
+    "Consent",
+    "Correction",
+    "DatasetVersion",
+    "Decision",
+    "Duel",
+    "DuelPick",
+    "Entry",
+    "Evaluation",
+    "EvaluationState",
+    "Keepsake",
+    "ModelVersion",
+    "Nomination",
+    "Promotion",
+    "Question",
+    "QuestionState",
+    "Rating",
+    "RatingEvent",
+    "Record",
+    "RunState",
+    "Schedule",
+    "Solicitation",
+    "Spend",
+    "TrainingRun",
+    "new_id",
+    "now",
+]
 
 
 class QuestionState(StrEnum):
@@ -102,7 +97,12 @@ class EvaluationState(StrEnum):
 
 
 class Question(Record, table=True):
-    """What somebody asked the bot; (team, channel, ts) names it, so a redelivery is the same question."""
+    """What somebody asked the bot; (team, channel, ts) names it, so a redelivery is the same question.
+
+    `surface` is "mention", "dm", "follow-up", "command" or "duel". What is asked by a command has no message yet: its `ts`
+    starts with "command:", and `thread_ts` is empty until the message that shows the question stands. `draft_ts` is the
+    message in which the answer is being written.
+    """
 
     __tablename__ = "question"
     __table_args__ = (UniqueConstraint("team", "channel", "ts"),)
@@ -112,10 +112,11 @@ class Question(Record, table=True):
     ts: str
     thread_ts: str = Field(index=True)
     asker: str = Field(index=True)
-    text: str = Field(sa_column=_text())
+    text: str = Field(sa_column=text_column())
     surface: str = "mention"
+    draft_ts: str = ""
     state: QuestionState = Field(
-        default=QuestionState.ASKED, sa_column=_state(QuestionState, "question_state")
+        default=QuestionState.ASKED, sa_column=state_column(QuestionState, "question_state")
     )
     reason: str = ""
     attempts: int = 0
@@ -129,12 +130,12 @@ class Candidate(Record, table=True):
 
     __tablename__ = "candidate"
     id: str = Field(default_factory=lambda: new_id("c"), primary_key=True)
-    question_id: str = Field(sa_column=_owned_by("question.id"))
+    question_id: str = Field(sa_column=owned_by("question.id"))
     kind: str
     model: str
     version_id: str | None = None
-    text: str = Field(sa_column=_text())
-    source: str = Field(default="", sa_column=_text())
+    text: str = Field(sa_column=text_column())
+    source: str = Field(default="", sa_column=text_column())
     finish: str = "stop"
     seconds: float = 0.0
     tokens_in: int = 0
@@ -147,7 +148,11 @@ class Candidate(Record, table=True):
 
 
 class Answer(Record, table=True):
-    """The posted candidate, with exactly the messages the model saw. Without `posted_ts` it was not yet posted."""
+    """The posted candidate, with exactly the messages the model saw. Without `posted_ts` it was not yet posted.
+
+    `posted_ts` is the message with the rating buttons. `solicit_probability` is the chance that somebody was to be asked for
+    a rating, whether the draw said yes or no; None where nobody drew.
+    """
 
     __tablename__ = "answer"
     __table_args__ = (
@@ -155,94 +160,28 @@ class Answer(Record, table=True):
         Index("ix_answer_place", "team", "channel", "posted_ts"),
     )
     id: str = Field(default_factory=lambda: new_id("a"), primary_key=True)
-    question_id: str = Field(sa_column=_owned_by("question.id"))
-    candidate_id: str = Field(sa_column=_owned_by("candidate.id"))
+    question_id: str = Field(sa_column=owned_by("question.id"))
+    candidate_id: str = Field(sa_column=owned_by("candidate.id"))
     team: str
     channel: str
-    messages: list[dict[str, str]] = Field(sa_column=_json())
+    messages: list[dict[str, str]] = Field(sa_column=json_column())
     posted_ts: str | None = None
     posted_at: datetime | None = None
+    solicit_probability: float | None = None
     created_at: datetime = Field(default_factory=now)
 
 
-class Rating(Record, table=True):
-    """What one person thinks of one answer: +1 or -1, the last one wins."""
+class AnswerPart(Record, table=True):
+    """A message of Slack that holds an answer, or a part of a long one; `number` counts from 0."""
 
-    __tablename__ = "rating"
-    __table_args__ = (UniqueConstraint("answer_id", "rater"),)
-    id: str = Field(default_factory=lambda: new_id("r"), primary_key=True)
-    answer_id: str = Field(sa_column=_owned_by("answer.id"))
+    __tablename__ = "answer_part"
+    __table_args__ = (UniqueConstraint("team", "channel", "ts"),)
+    id: str = Field(default_factory=lambda: new_id("part"), primary_key=True)
+    answer_id: str = Field(sa_column=owned_by("answer.id"))
     team: str
-    rater: str = Field(index=True)
-    value: int
-    reason: str = ""
-    rated_at: datetime = Field(default_factory=now)
-
-
-class Correction(Record, table=True):
-    """The better answer somebody wrote. `may_train` is their word that it may become an example."""
-
-    __tablename__ = "correction"
-    __table_args__ = (UniqueConstraint("answer_id", "author"),)
-    id: str = Field(default_factory=lambda: new_id("k"), primary_key=True)
-    answer_id: str = Field(sa_column=_owned_by("answer.id"))
-    team: str
-    author: str = Field(index=True)
-    text: str = Field(sa_column=_text())
-    reason: str = ""
-    may_train: bool = False
-    corrected_at: datetime = Field(default_factory=now)
-
-
-class Duel(Record, table=True):
-    """Two candidates shown blind in the stored order, and the pick: "a", "b", "tie", "both bad", or none yet."""
-
-    __tablename__ = "duel"
-    id: str = Field(default_factory=lambda: new_id("d"), primary_key=True)
-    question_id: str = Field(sa_column=_owned_by("question.id"))
-    candidate_a: str = Field(sa_column=_owned_by("candidate.id"))
-    candidate_b: str = Field(sa_column=_owned_by("candidate.id"))
-    picker: str = ""
-    pick: str = ""
-    picked_at: datetime | None = None
-    created_at: datetime = Field(default_factory=now)
-
-
-class Entry(Record, table=True):
-    """A verified question and answer: imported, or a correction of somebody who agreed. Memory is made of these.
-
-    `thread` joins phrasings of one question. `split` is "train", "test" (held out: never served, never trained on) or "".
-    """
-
-    __tablename__ = "entry"
-    __table_args__ = (UniqueConstraint("team", "question_hash"),)
-    id: str = Field(default_factory=lambda: new_id("e"), primary_key=True)
-    team: str
-    question: str = Field(sa_column=_text())
-    question_hash: str
-    answer: str = Field(sa_column=_text())
-    source: str
-    topic: str = ""
-    thread: str = Field(default="", index=True)
-    split: str = ""
-    author: str = Field(default="", index=True)
-    answer_id: str | None = Field(
-        default=None, sa_column=_owned_by("answer.id", nullable=True, on_delete="SET NULL")
-    )
-    created_at: datetime = Field(default_factory=now, index=True)
-
-
-class Consent(Record, table=True):
-    """Whether a person's words may become training data. No row means no."""
-
-    __tablename__ = "consent"
-    __table_args__ = (UniqueConstraint("team", "person"),)
-    id: str = Field(default_factory=lambda: new_id("y"), primary_key=True)
-    team: str
-    person: str
-    granted: bool
-    asked_at: datetime = Field(default_factory=now)
-    decided_at: datetime | None = None
+    channel: str
+    ts: str
+    number: int = 0
 
 
 class DatasetVersion(Record, table=True):
@@ -254,7 +193,7 @@ class DatasetVersion(Record, table=True):
     train: int
     validation: int
     test: int
-    manifest: dict[str, Any] = Field(sa_column=_json())
+    manifest: dict[str, Any] = Field(sa_column=json_column())
     frozen_at: datetime = Field(default_factory=now)
 
 
@@ -267,22 +206,22 @@ class TrainingRun(Record, table=True):
     number: int
     team: str
     occasion: str
-    state: RunState = Field(default=RunState.REQUESTED, sa_column=_state(RunState, "run_state"))
+    state: RunState = Field(default=RunState.REQUESTED, sa_column=state_column(RunState, "run_state"))
     requested_by: str
     requested_at: datetime = Field(default_factory=now)
     finetuner: str = "local"
-    options: dict[str, Any] = Field(sa_column=_json())
+    options: dict[str, Any] = Field(sa_column=json_column())
     dataset_id: str | None = Field(
-        default=None, sa_column=_owned_by("dataset_version.id", nullable=True, on_delete="SET NULL")
+        default=None, sa_column=owned_by("dataset_version.id", nullable=True, on_delete="SET NULL")
     )
     directory: str = ""
     handle: str = ""
     launches: int = 0
-    progress: dict[str, Any] = Field(sa_column=_json())
+    progress: dict[str, Any] = Field(sa_column=json_column())
     version_id: str | None = None
     evaluation_id: str | None = None
     outcome: str = ""
-    reason: str = Field(default="", sa_column=_text())
+    reason: str = Field(default="", sa_column=text_column())
     cancel_requested_by: str = ""
     report_channel: str = ""
     report_ts: str = ""
@@ -305,10 +244,10 @@ class ModelVersion(Record, table=True):
     path: str
     sha256: str
     run_id: str | None = Field(
-        default=None, sa_column=_owned_by("training_run.id", nullable=True, on_delete="SET NULL")
+        default=None, sa_column=owned_by("training_run.id", nullable=True, on_delete="SET NULL")
     )
     dataset_id: str | None = None
-    card: dict[str, Any] = Field(sa_column=_json())
+    card: dict[str, Any] = Field(sa_column=json_column())
     tainted: str = ""
     registered_at: datetime = Field(default_factory=now)
 
@@ -321,18 +260,18 @@ class Evaluation(Record, table=True):
     number: int
     team: str
     run_id: str | None = Field(
-        default=None, sa_column=_owned_by("training_run.id", nullable=True, on_delete="SET NULL")
+        default=None, sa_column=owned_by("training_run.id", nullable=True, on_delete="SET NULL")
     )
     state: EvaluationState = Field(
-        default=EvaluationState.REQUESTED, sa_column=_state(EvaluationState, "evaluation_state")
+        default=EvaluationState.REQUESTED, sa_column=state_column(EvaluationState, "evaluation_state")
     )
     requested_by: str = ""
     challenger_id: str | None = None
     current_id: str | None = None
     dataset_id: str | None = None
-    sheet: dict[str, Any] = Field(sa_column=_json())
-    verdict: dict[str, Any] = Field(sa_column=_json())
-    reason: str = Field(default="", sa_column=_text())
+    sheet: dict[str, Any] = Field(sa_column=json_column())
+    verdict: dict[str, Any] = Field(sa_column=json_column())
+    reason: str = Field(default="", sa_column=text_column())
     report_channel: str = ""
     report_ts: str = ""
     claimed_by: str = ""
@@ -353,7 +292,7 @@ class Promotion(Record, table=True):
     version_id: str | None = Field(default=None, index=True)
     previous_id: str | None = None
     by: str
-    reason: str = Field(default="", sa_column=_text())
+    reason: str = Field(default="", sa_column=text_column())
     promoted_at: datetime = Field(default_factory=now)
 
 
@@ -399,7 +338,7 @@ class Decision(Record, table=True):
     actor: str
     action: str
     subject: str = ""
-    detail: str = Field(default="", sa_column=_text())
+    detail: str = Field(default="", sa_column=text_column())
     decided_at: datetime = Field(default_factory=now, index=True)
 
 
@@ -408,4 +347,4 @@ class Keepsake(Record, table=True):
 
     __tablename__ = "keepsake"
     name: str = Field(primary_key=True)
-    value: str = Field(sa_column=_text())
+    value: str = Field(sa_column=text_column())

@@ -6,14 +6,19 @@ No session leaves this package. `Store.open` brings the tables up to date first.
 from typing import Self
 
 from storage.asking import AskingStore
+from storage.channels import ChannelStore
 from storage.database import Database
+from storage.duels import DuelStore
 from storage.feedback import FeedbackStore
+from storage.forgetting import ForgettingStore
 from storage.learning import LearningStore
 from storage.migrate import upgrade
 from storage.operating import OperatingStore
 
 
-class Store(AskingStore, FeedbackStore, LearningStore, OperatingStore):
+class Store(
+    AskingStore, FeedbackStore, DuelStore, ChannelStore, ForgettingStore, LearningStore, OperatingStore
+):
     """Everything that is remembered."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,8 @@ from databases import DATABASES, TEAM, ask, empty_database, reply, rows
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from storage.feedback import NewEntry, without_words
+from storage.feedback import NewEntry
+from storage.forgetting import without_words
 from storage.store import Store
 from storage.values import Message
 

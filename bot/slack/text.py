@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from storage.feedback import Holdings
+from storage.forgetting import Holdings
 from storage.operating import Tally
 from storage.records import ModelVersion, Promotion, Schedule, TrainingRun
 from storage.values import who

@@ -18,18 +18,15 @@ BOT_TOKEN: Final = "xoxb-local-apprentice"
 APP_TOKEN: Final = "xapp-local-apprentice"
 VERIFICATION_TOKEN: Final = "local-verification-token"
 SLACKBOT: Final = "USLACKBOT"
-SCOPES: Final = (
-    "app_mentions:read,assistant:write,channels:history,channels:read,chat:write,commands,files:read,files:write,"
-    "groups:history,groups:read,im:history,im:read,im:write,reactions:read,reactions:write,users:read,users:read.email"
-)
 
 
 class ChannelKind(StrEnum):
-    """The three kinds of conversation; the value is what the page is told."""
+    """The four kinds of conversation; the value is what the page is told. MPIM is a direct message of several."""
 
     PUBLIC = "public"
     PRIVATE = "private"
     IM = "im"
+    MPIM = "mpim"
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,15 @@ class SlashCommand:
 @dataclass(frozen=True)
 class MessageShortcut:
     """An entry of a message's menu that the app registered."""
+
+    callback_id: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class GlobalShortcut:
+    """An entry of the workspace's shortcut menu that the app registered."""
 
     callback_id: str
     name: str
@@ -97,13 +103,13 @@ PEOPLE: Final = (
     User("U0CLEO", "cleo", "Cleo Asker"),
     User("U0DAN", "dan", "Dan Asker"),
 )
-APP_USER: Final = User(BOT_USER, BOT_NAME, "Apprentice", is_bot=True)
 
 
-def seeded_users(extra_people: int) -> list[User]:
+def seeded_users(extra_people: int, *, bot_name: str = BOT_NAME, app_name: str = "Apprentice") -> list[User]:
     """The four people, the bot, and `extra_people` more (U1000 person1, U1001 person2, ...)."""
+    app_user = User(BOT_USER, bot_name, app_name, is_bot=True)
     more = [User(f"U{1000 + n}", f"person{n + 1}", f"Person {n + 1}") for n in range(extra_people)]
-    return [*PEOPLE, APP_USER, *more]
+    return [*PEOPLE, app_user, *more]
 
 
 def seeded_channels(users: list[User], *, created: int) -> list[Channel]:

@@ -11,7 +11,8 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
@@ -30,8 +31,28 @@ Work = Callable[[], Awaitable[web.StreamResponse]]
 HEADERS: Final = {"x-oauth-scopes": SCOPES, "x-accepted-oauth-scopes": SCOPES, "Cache-Control": "no-store"}
 
 
+@dataclass(frozen=True)
+class ApiCall:
+    """One request and its answer, as a recorder sees it.
+
+    `args`: all arguments, nested ones decoded from their JSON text, without the token. `answer`: the body that was sent
+    ({} where there was none). `injected`: a fault made this answer, so it says nothing about the workspace.
+    """
+
+    method: str
+    args: Json
+    answer: Json
+    status: int
+    injected: bool
+
+
+Observer = Callable[[ApiCall], None]
+
+
 class WebApi:
-    """All methods of one workspace, and what was called."""
+    """All methods of one workspace, and what was called. Tests may append to `observers`; all workspaces tell them."""
+
+    observers: ClassVar[list[Observer]] = []
 
     def __init__(self, services: Services, faults: Faults) -> None:
         self._services = services
@@ -51,6 +72,7 @@ class WebApi:
             except Refused as refused:
                 answer = {"ok": False, "error": refused.code, **refused.more}
             self._record(method, args, answer)
+            self._observe(method, args, answer, 200)
             return web.json_response(answer, headers=HEADERS)
 
         return await self.under_fault(request, method, work)
@@ -64,7 +86,10 @@ class WebApi:
         fails = fault.error is not None or fault.status is not None
         done = await work() if fault.after_work or not fails else None
         self._record(method, {}, {"fault": dict(vars(fault))})
-        return _failure(request, fault) or done or web.Response(status=500)
+        failure = _failure(request, fault)
+        if failure is not None and not fault.after_work:
+            await self._observe_fault(request, method, fault)
+        return failure or done or web.Response(status=500)
 
     def calls(self, since: int) -> list[Json]:
         """The calls after number `since`, newest last."""
@@ -79,6 +104,24 @@ class WebApi:
         except sqlite3.OperationalError as problem:
             log.error("The workspace file cannot be written: %s", problem)
             raise Refused("internal_error") from problem
+
+    async def _observe_fault(self, request: web.Request, method: str, fault: Fault) -> None:
+        if not self.observers or fault.status == NO_ANSWER:
+            return
+        answer = {"ok": False, "error": fault.error} if fault.error else {}
+        try:
+            self._observe(method, await _arguments(request), answer, fault.status or 200, injected=True)
+        except Refused:
+            return
+
+    def _observe(
+        self, method: str, args: Json, answer: Json, status: int, *, injected: bool = False
+    ) -> None:
+        if not self.observers or method == "response_url":
+            return
+        told = {name: decoded(value) for name, value in args.items() if name != "token"}
+        for observer in self.observers:
+            observer(ApiCall(method, told, answer, status, injected))
 
     def _record(self, method: str, args: Json, answer: Json) -> None:
         self._count += 1
@@ -98,6 +141,16 @@ def _authorize(request: web.Request, method: str, args: Json) -> None:
         raise Refused("invalid_auth")
     if (token == APP_TOKEN) != (method in APP_TOKEN_METHODS) and method != "api.test":
         raise Refused("not_allowed_token_type")
+
+
+def decoded(value: Any) -> Any:
+    """An argument that was sent as JSON text (an array or object in a form or query), else the value itself."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 async def _arguments(request: web.Request) -> Json:

@@ -12,6 +12,7 @@ const WORDS = {
   channel_not_found: "There is no such channel for you.",
   message_not_found: "That message is not there any more.",
   no_text: "There is nothing to send yet.",
+  not_processing: "There is nothing to stop any more.",
   not_in_channel: "You are not a member of this channel.",
   user_not_found: "There is no such person here.",
   view_not_found: "This window is not open any more.",
@@ -83,14 +84,12 @@ export async function must(route, body) {
   return answer;
 }
 
-/**
- * Follows what happens, as `user` sees it. `opened` runs at each (re)connection, so that what was missed can be read
- * again; `lost` when the line breaks. Returns a function that stops following.
- */
-export function follow(user, { opened, happened, lost }) {
-  const source = new EventSource(`/_control/events?user=${encodeURIComponent(user)}`);
-  source.onopen = opened;
-  source.onerror = lost;
-  source.onmessage = (event) => happened(JSON.parse(event.data));
-  return () => source.close();
+/** Sends files with a message: `fields` and `files` as one form. */
+export async function upload(fields, files) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
+  for (const file of files) form.append("file", file, file.name);
+  const answer = await answerOf(await reach("/_control/upload", { method: "POST", body: form }));
+  if (answer.ok === false) throw refusalOf(answer, 200);
+  return answer;
 }

@@ -69,3 +69,22 @@ export function swap(old, fresh) {
   old.replaceWith(fresh);
   if (focused) fresh.querySelector(`[data-testid="${CSS.escape(focused)}"]`)?.focus();
 }
+
+/**
+ * Makes `old` look like `fresh` and leaves alone whatever is the same, so that a selection, a scrolled pane and the
+ * keyboard survive while a message grows. Only what `fresh` has anew brings its own listeners.
+ */
+export function patch(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName || old.hasAttribute("data-alive")) {
+    old.replaceWith(fresh);
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes)
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const wanted = [...fresh.childNodes];
+  const present = [...old.childNodes];
+  wanted.forEach((child, at) => (present[at] ? patch(present[at], child) : old.append(child)));
+  for (const child of present.slice(wanted.length)) child.remove();
+}

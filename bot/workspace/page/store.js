@@ -5,13 +5,21 @@
  * means "nothing to draw again".
  *
  * Says: "people" (a person was loaded), "channels" (list, unread marks), "messages" (channel), "thread" (channel, ts),
- * "status", "views", "view-errors" (view_id, errors), "home", "connection", "notice" (text), "arrived" (a new message).
+ * "status", "sessions", "views", "view-errors" (view_id, errors), "home", "connection", "notice" (text), "arrived" (a
+ * new message), "finished" (a streamed answer is complete).
  */
-import { follow, get } from "./api.js";
+import { get, must } from "./api.js";
+import { follow } from "./line.js";
 
 const threadKey = (channel, ts) => `${channel}:${ts}`;
-const asMap = (messages) => new Map(messages.map((message) => [message.ts, message]));
+const asMap = (messages) => new Map(messages.map((message) => [message.ts, known(message)]));
 const byTs = (a, b) => (a.ts < b.ts ? -1 : a.ts > b.ts ? 1 : 0);
+
+/** A message as the page knows it: `streaming` says whether it is still being written, whatever the server calls it. */
+function known(message) {
+  const streaming = Boolean(message.streaming) || message.streaming_state === "in_progress";
+  return streaming === Boolean(message.streaming) ? message : { ...message, streaming };
+}
 
 export class Store extends EventTarget {
   me = null;
@@ -24,6 +32,9 @@ export class Store extends EventTarget {
   prompts = new Map();
   statuses = new Map();
   titles = new Map();
+  sessions = new Map();
+  agent = null;
+  homeTab = true;
   views = [];
   homeView = null;
   reached = true;
@@ -31,6 +42,7 @@ export class Store extends EventTarget {
 
   #messages = new Map();
   #threads = new Map();
+  #sorted = new Map();
   #read = {};
   #memory = new Map();
   #dismissed = new Set();
@@ -43,14 +55,12 @@ export class Store extends EventTarget {
     this.#forget();
     this.userId = userId;
     this.#read = JSON.parse(localStorage.getItem(`read:${userId}`) ?? "{}");
+    await get("views", { user: userId });
     await new Promise((resolve, reject) => {
       this.#stop = follow(userId, {
         opened: () => this.#reload().then(resolve, reject),
         happened: (event) => this.#hear(event),
-        lost: () => {
-          this.#set("reached", false, "connection");
-          reject(new Error("The local workspace does not answer. Is it still running?"));
-        },
+        lost: () => this.#set("reached", false, "connection"),
       });
     });
   }
@@ -58,7 +68,10 @@ export class Store extends EventTarget {
   #forget() {
     this.#messages.clear();
     this.#threads.clear();
+    this.#sorted.clear();
     this.statuses.clear();
+    this.sessions.clear();
+    this.titles.clear();
     this.prompts.clear();
     this.views = [];
     this.homeView = null;
@@ -89,6 +102,11 @@ export class Store extends EventTarget {
     this.statuses = new Map(
       (state.statuses ?? []).map((status) => [threadKey(status.channel, status.thread_ts ?? ""), status]),
     );
+    this.sessions = new Map(
+      (state.sessions ?? []).map((session) => [threadKey(session.channel, session.thread_ts), session]),
+    );
+    this.agent = state.agent ?? null;
+    this.homeTab = state.home_tab ?? true;
     this.prompts = new Map((state.prompts ?? []).map((prompts) => [prompts.channel, prompts]));
     const count = state.connected ?? app?.connected;
     if (count !== undefined) this.connected = Number(count);
@@ -98,7 +116,7 @@ export class Store extends EventTarget {
       ...mine.map((channel) => this.#loadChannel(channel.id)),
     ]);
     this.views = views.views;
-    for (const kind of ["people", "channels", "status", "views", "connection"]) this.#say(kind);
+    for (const kind of ["people", "channels", "status", "sessions", "views", "connection"]) this.#say(kind);
   }
 
   #named(channel) {
@@ -110,12 +128,14 @@ export class Store extends EventTarget {
   async #loadChannel(channel) {
     const { messages } = await get("messages", { user: this.userId, channel });
     this.#messages.set(channel, asMap(messages));
+    this.#sorted.delete(channel);
     this.#say("messages", { channel });
   }
 
   async loadThread(channel, ts) {
     const { messages } = await get("messages", { user: this.userId, channel, thread_ts: ts });
     this.#threads.set(threadKey(channel, ts), asMap(messages));
+    this.#sorted.delete(threadKey(channel, ts));
     this.#say("thread", { channel, ts });
   }
 
@@ -143,27 +163,52 @@ export class Store extends EventTarget {
 
   /** Root messages of a channel and what only this person sees there, oldest first. */
   messages(channel) {
-    return [...(this.#messages.get(channel)?.values() ?? [])]
-      .filter((message) => !this.#dismissed.has(message.ts))
-      .sort(byTs);
+    return this.#inOrder(channel, this.#messages.get(channel)) ?? [];
   }
 
   /** A root and its replies, oldest first; null while they are not loaded. */
   thread(channel, ts) {
-    const known = this.#threads.get(threadKey(channel, ts));
-    return known
-      ? [...known.values()].filter((message) => !this.#dismissed.has(message.ts)).sort(byTs)
-      : null;
+    const key = threadKey(channel, ts);
+    return this.#inOrder(key, this.#threads.get(key)) ?? null;
+  }
+
+  #inOrder(key, messages) {
+    if (messages && !this.#sorted.has(key)) {
+      const shown = [...messages.values()].filter((message) => !this.#dismissed.has(message.ts));
+      this.#sorted.set(key, shown.sort(byTs));
+    }
+    return messages && this.#sorted.get(key);
+  }
+
+  /** The app's session in a thread, or undefined. */
+  session(channel, threadTs) {
+    return this.sessions.get(threadKey(channel, threadTs));
+  }
+
+  /** The newest session of a thread, or of any thread in this channel, in which the app is at work; else undefined. */
+  processing(channel, threadTs) {
+    const here = [...this.sessions.values()].filter(
+      (session) =>
+        session.status === "processing" &&
+        session.channel === channel &&
+        (!threadTs || session.thread_ts === threadTs),
+    );
+    return here.sort((a, b) => (a.thread_ts < b.thread_ts ? -1 : 1)).at(-1);
   }
 
   status(channel, threadTs) {
     return this.statuses.get(threadKey(channel, threadTs ?? ""));
   }
 
-  /** Takes an "only visible to you" message away; it is nowhere but in this page. */
-  dismiss(channel, message) {
+  /** Takes an "only visible to you" message away, for good. */
+  async dismiss(channel, message) {
     this.#dismissed.add(message.ts);
     this.#changed(channel, message);
+    try {
+      await must("dismiss", { user: this.userId, channel, ts: message.ts });
+    } catch (problem) {
+      this.problem(problem);
+    }
   }
 
   isUnread(channel) {
@@ -229,11 +274,12 @@ export class Store extends EventTarget {
   #HAPPENED = {
     message: ({ channel, message }) => this.#put(channel, message, true),
     ephemeral: ({ channel, message }) => this.#put(channel, { ...message, ephemeral: true }, true),
-    message_changed: ({ channel, message }) => this.#put(channel, message, false),
+    message_changed: ({ channel, message }) => this.#change(channel, message),
     message_deleted: ({ channel, message, ts, deleted_ts }) =>
       this.#drop(channel, { ...message, ts: message?.ts ?? deleted_ts ?? ts }),
     reactions: ({ channel, ts, reactions }) => this.#react(channel, ts, reactions),
     status: (event) => this.#tell(event),
+    session: (event) => this.#setSession(event),
     prompts: (event) => this.#setPrompts(event),
     view_opened: ({ view }) => this.#setViews([...this.views.filter((one) => one.id !== view.id), view]),
     view_updated: ({ view }) => this.#setViews(this.views.map((one) => (one.id === view.id ? view : one))),
@@ -256,7 +302,13 @@ export class Store extends EventTarget {
 
   /** The name the app gave a thread, if it did. */
   title(channel, ts) {
-    return this.titles.get(threadKey(channel, ts));
+    return this.titles.get(threadKey(channel, ts)) ?? this.session(channel, ts)?.title;
+  }
+
+  #setSession(event) {
+    this.sessions.set(threadKey(event.channel, event.thread_ts), event);
+    this.#say("sessions");
+    this.#say("thread-title", { channel: event.channel, ts: event.thread_ts });
   }
 
   #setPrompts(event) {
@@ -271,7 +323,18 @@ export class Store extends EventTarget {
     this.#say("status");
   }
 
-  #put(channel, message, isNew) {
+  #change(channel, message) {
+    const before = this.#messages.get(channel)?.get(message.ts) ?? this.#inThread(channel, message);
+    this.#put(channel, message, false);
+    if (before?.streaming && !known(message).streaming) this.#say("finished", { channel, message });
+  }
+
+  #inThread(channel, { thread_ts: threadTs, ts }) {
+    return this.#threads.get(threadKey(channel, threadTs ?? ts))?.get(ts);
+  }
+
+  #put(channel, given, isNew) {
+    const message = known(given);
     const isReply = message.thread_ts && message.thread_ts !== message.ts;
     const rootTs = isReply ? message.thread_ts : message.ts;
     const thread = this.#threads.get(threadKey(channel, rootTs));
@@ -294,6 +357,7 @@ export class Store extends EventTarget {
       room,
       ...[...this.#threads].filter(([key]) => key.startsWith(`${channel}:`)).map(([, thread]) => thread),
     ];
+    this.#forgetOrder(channel);
     for (const map of maps) {
       const message = map?.get(ts);
       if (message) map.set(ts, { ...message, reactions });
@@ -302,9 +366,15 @@ export class Store extends EventTarget {
     this.#say("thread", { channel });
   }
 
+  #forgetOrder(channel) {
+    for (const key of this.#sorted.keys())
+      if (key === channel || key.startsWith(`${channel}:`)) this.#sorted.delete(key);
+  }
+
   #changed(channel, message) {
+    this.#forgetOrder(channel);
     this.#say("messages", { channel });
     this.#say("thread", { channel, ts: message.thread_ts ?? message.ts });
-    this.#say("channels");
+    if (!message.streaming) this.#say("channels");
   }
 }
