@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 TORCH := $(shell grep '^torch==' constraints.txt)
+NPM_CI := npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help setup run test check format bench clean
@@ -26,12 +27,13 @@ $(VENV)/run-ok: $(VENV)/python-ok pyproject.toml constraints.txt
 	@echo "Step 1 of 2: PyTorch (up to 800 MB; a minute or two)"
 	@$(PIP) $(TORCH)
 	@echo "Step 2 of 2: everything else (about 600 MB; a minute or two)"
-	@$(PIP) -e ".[local,postgres]"
+	@$(PIP) -e ".[local,charts,postgres]"
 	@touch $@
 
 $(VENV)/dev-ok: $(VENV)/run-ok
 	@echo "The tools for tests"
 	@$(PIP) -e ".[dev]"
+	@$(NPM_CI) || echo "npm is missing or failed: the test with Slack's JavaScript SDKs will be skipped."
 	@touch $@
 
 setup: $(VENV)/run-ok

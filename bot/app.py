@@ -11,20 +11,29 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import web
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.dueling import Dueling
 from bot.errors import ModelUnavailable, PublicError
 from bot.schedule import Clock
-from bot.settings import Settings, forget_proxies
+from bot.settings import Policy, Settings, forget_proxies
+from bot.slack import unclaimed
+from bot.slack.access import AUTH_ERRORS, Access
 from bot.slack.admin import TRAIN, Admin, AdminRules
-from bot.slack.feedback import Feedback
+from bot.slack.answering import Answering
+from bot.slack.catchup import CatchUp
+from bot.slack.connection import Receiver, SocketMode
+from bot.slack.duels import DuelRules, Duels
+from bot.slack.home import HomeRules
+from bot.slack.http_mode import DOWN, FINE, HttpMode
 from bot.slack.listeners import listen
+from bot.slack.people import People
 from bot.slack.questions import Questions
-from bot.slack.reports import Reports
+from bot.slack.reports import ReportRules, Reports
+from bot.slack.service import SlackService
+from bot.slack.solicit import Solicitor
 from bot.slack.trouble import reason_of, retry_handlers
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
 from bot.workspace import LocalWorkspace
@@ -34,7 +43,6 @@ from storage.store import Store
 TICK_S = 1.0
 REFRESH_TICKS = 5
 LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
-AUTH_ERRORS = {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +76,12 @@ class Bot:
     place: Place
     clock: Clock
     questions: Questions
+    duels: Duels
+    reports: Reports
     workspace: LocalWorkspace | None
     session: aiohttp.ClientSession
     lock: DataLock
-    sockets: AsyncSocketModeHandler | None = None
-    http: web.AppRunner | None = None
+    service: SlackService
     warming: asyncio.Task[None] | None = None
     url: str = ""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,11 +89,10 @@ class Bot:
     async def stop(self) -> None:
         """Finish answers in progress, let go of runs, close everything. Trainers go on."""
         await self.clock.stop()
-        if self.sockets is not None:
-            await self.sockets.close_async()  # type: ignore[no-untyped-call]
-        if self.http is not None:
-            await self.http.cleanup()
+        await self.service.stop()
         await self.questions.stop()
+        await self.duels.stop()
+        await self.reports.stop()
         if self.warming is not None:
             self.warming.cancel()
             await asyncio.gather(self.warming, return_exceptions=True)
@@ -118,13 +126,14 @@ async def start(
         if workspace is not None:
             undo.append(workspace.stop())
         place = _place(settings, workspace)
-        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        access = Access(say=say)
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), middlewares=(access.guard,))
         undo.append(session.close())
         client = _client(place, session)
         identity = await _who_we_are(client)
         await _remember_team(store, identity.team)
-        bot = await _build(settings, store, place, identity, client, session, workspace, lock)
-        await _connect(bot, settings, client)
+        bot = await _build(settings, store, place, identity, client, session, access, workspace, lock)
+        await bot.service.start()
     except BaseException:
         for step in reversed(undo):
             await step
@@ -150,7 +159,6 @@ async def _local_workspace(settings: Settings, people: int) -> LocalWorkspace | 
         port=settings.workspace_port,
         state_file=settings.data_dir / "workspace.sqlite",
         extra_people=people,
-        shortcuts=(),
     )
     await workspace.start()
     return workspace
@@ -230,27 +238,43 @@ async def _build(
     identity: Identity,
     client: AsyncWebClient,
     session: aiohttp.ClientSession,
+    access: Access,
     workspace: LocalWorkspace | None,
     lock: DataLock,
 ) -> Bot:
-    reports = Reports(
-        store, client, team=identity.team, channel=place.admin_channel, base_label=settings.base_label
-    )
+    reports = Reports(store, client, _report_rules(settings, place, identity))
     shop = await Workshop.open(
         settings, store, team=identity.team, report_run=reports.run, report_evaluation=reports.evaluation
     )
-    questions = Questions(
+    duels = _duels(settings, shop, client, identity)
+    answering = Answering(
         store,
         shop.desk,
         client,
         team=identity.team,
         bot_user=identity.bot_user,
         deadline_s=settings.answer_deadline_s,
+        duels=duels,
+        solicitor=Solicitor(
+            store, client, team=identity.team, rate=settings.solicit_rate, timezone=settings.timezone
+        ),
+    )
+    questions = Questions(
+        store,
+        answering,
+        team=identity.team,
+        bot_user=identity.bot_user,
         late_limit_s=settings.late_answer_limit_s,
     )
-    clock = await _clock(settings, shop, questions, identity.team)
-    feedback = Feedback(
-        store, client, shop.privacy, team=identity.team, remember=shop.remember, learn=shop.learn
+    clock = await _clock(settings, shop, questions, duels, reports, access, identity.team)
+    people = People.build(
+        store,
+        client,
+        shop.privacy,
+        _home_rules(settings, place, identity),
+        bot_user=identity.bot_user,
+        remember=shop.remember,
+        learn=shop.learn,
     )
     admin = Admin(
         store,
@@ -265,22 +289,67 @@ async def _build(
         client=client,
         signing_secret=place.signing_secret or "not used in Socket Mode",
         request_verification_enabled=bool(place.signing_secret),
+        raise_error_for_unhandled_request=True,
     )
-    listen(app, questions=questions, feedback=feedback, admin=admin)
-    bot = Bot(
+    unclaimed.listen(app)
+    people.listen(app)
+    listen(app, questions=questions, admin=admin)
+    duels.listen(app)
+    access.listen(app, team=identity.team, bot_user=identity.bot_user)
+    catch_up = CatchUp(
+        store,
+        client,
+        team=identity.team,
+        bot_user=identity.bot_user,
+        late_limit_s=settings.late_answer_limit_s,
+        take=questions.take,
+    )
+    receiver = _receiver(app, settings, place, shop, access, catch_up)
+    return Bot(
         workshop=shop,
         place=place,
         clock=clock,
         questions=questions,
+        duels=duels,
+        reports=reports,
         workspace=workspace,
         session=session,
         lock=lock,
+        service=SlackService(store, client, receiver=receiver, access=access, catch_up=catch_up),
     )
-    if place.app_token:
-        bot.sockets = AsyncSocketModeHandler(app, place.app_token)
-    else:
-        bot.http = web.AppRunner(app.web_app(path="/slack/events"))
-    return bot
+
+
+def _duels(settings: Settings, shop: Workshop, client: AsyncWebClient, identity: Identity) -> Duels:
+    dueling = Dueling(
+        shop.store,
+        shop.desk,
+        serving=shop.serving,
+        memory=shop.memory,
+        policy=settings.answer_policy,
+        deadline_s=settings.answer_deadline_s,
+    )
+    rules = DuelRules(votes=settings.duel_votes, hours=settings.duel_hours)
+    return Duels(shop.store, dueling, client, team=identity.team, rules=rules)
+
+
+def _home_rules(settings: Settings, place: Place, identity: Identity) -> HomeRules:
+    return HomeRules(
+        team=identity.team,
+        admins=place.admins,
+        base_label=settings.base_label,
+        policy=settings.answer_policy.value,
+        policies=tuple(policy.value for policy in Policy),
+    )
+
+
+def _report_rules(settings: Settings, place: Place, identity: Identity) -> ReportRules:
+    return ReportRules(
+        team=identity.team,
+        channel=place.admin_channel,
+        base_label=settings.base_label,
+        admins=place.admins,
+        approvals=settings.promotion_approvals,
+    )
 
 
 def _admin_rules(settings: Settings, place: Place, identity: Identity) -> AdminRules:
@@ -290,10 +359,19 @@ def _admin_rules(settings: Settings, place: Place, identity: Identity) -> AdminR
         policy=settings.answer_policy.value,
         base_label=settings.base_label,
         timezone=settings.timezone,
+        approvals=settings.promotion_approvals,
     )
 
 
-async def _clock(settings: Settings, shop: Workshop, questions: Questions, team: str) -> Clock:
+async def _clock(
+    settings: Settings,
+    shop: Workshop,
+    questions: Questions,
+    duels: Duels,
+    reports: Reports,
+    access: Access,
+    team: str,
+) -> Clock:
     async def train(occasion: str) -> None:
         asked = await shop.runs.request(
             by="the schedule", occasion=f"{team}/{occasion}", options={"scheduled": True}
@@ -303,11 +381,14 @@ async def _clock(settings: Settings, shop: Workshop, questions: Questions, team:
     ticks = itertools.count()
 
     async def tick() -> None:
-        await questions.tick()
+        if access.lost is None:
+            await questions.tick()
+            await duels.tick()
         await shop.runs.tick()
         await shop.evaluations.tick()
         if next(ticks) % REFRESH_TICKS == 0:
             await shop.refresh_memory()
+            await reports.catch_up()
 
     if await shop.store.schedule(team, TRAIN) is None:
         await shop.store.set_schedule(
@@ -322,29 +403,35 @@ async def _clock(settings: Settings, shop: Workshop, questions: Questions, team:
     return Clock(shop.store, actions=actions, tick=tick, tick_s=TICK_S)
 
 
-async def _connect(bot: Bot, settings: Settings, client: AsyncWebClient) -> None:
-    if bot.sockets is not None:
-        try:
-            await bot.sockets.connect_async()  # type: ignore[no-untyped-call]
-        except SlackApiError as error:
-            raise PublicError(
-                f"Slack refused SLACK_APP_TOKEN ({error.response['error']}). Create an app-level token with the scope "
-                "connections:write; it starts with xapp-."
-            ) from None
-        return
-    if not bot.place.signing_secret:
+def _receiver(
+    app: AsyncApp, settings: Settings, place: Place, shop: Workshop, access: Access, catch_up: CatchUp
+) -> Receiver:
+    if place.app_token:
+        return SocketMode(
+            app,
+            place.app_token,
+            count=settings.socket_connections,
+            on_gap=catch_up.after_gap,
+            may_call=lambda: access.lost is None or not access.lost.final,
+        )
+    if not place.signing_secret:
         raise PublicError(
             "SLACK_APP_TOKEN is not set. Create an app-level token (xapp-) for Socket Mode, "
             "or set SLACK_SIGNING_SECRET to receive events over HTTP."
         )
-    if bot.http is not None:
-        await bot.http.setup()
-        try:
-            await web.TCPSite(bot.http, port=settings.http_port).start()
-        except OSError:
-            raise PublicError(
-                f"Port {settings.http_port} is in use. Set HTTP_PORT to a free one, or stop the other program."
-            ) from None
+
+    async def database() -> str:
+        await shop.store.database.ping()
+        return FINE
+
+    async def slack() -> str:
+        return FINE if access.lost is None else access.lost.reason
+
+    async def models() -> str:
+        return FINE if shop.apis or has_local_extra() or len(shop.memory) else DOWN
+
+    parts = {"database": database, "slack": slack, "models": models}
+    return HttpMode(app, port=settings.http_port, parts=parts, vital=frozenset(parts))
 
 
 async def _warm(shop: Workshop, say: Callable[[str], None]) -> None:

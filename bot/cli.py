@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot import cli_data, cli_learning, cli_models
+from bot import cli_data, cli_learning, cli_models, cli_workspace
 from bot import cli_options as options
 from bot.cli_options import AsJson, DataDir, EnvFile, ExitCode
 from bot.cli_show import murmur, say, tell, tell_json
@@ -142,9 +142,7 @@ def _where(settings: "Settings") -> str:
 def _ready(bot: "Bot", settings: "Settings") -> str:
     if bot.url:
         return f"Open {bot.url} in your browser. Ctrl-C stops the bot."
-    by = (
-        "Socket Mode" if bot.sockets is not None else f"HTTP on port {settings.http_port}, path /slack/events"
-    )
+    by = "Socket Mode" if bot.place.app_token else f"HTTP on port {settings.http_port}, path /slack/events"
     return f"Connected to Slack, workspace {bot.workshop.team}, by {by}. Mention me in a channel. Ctrl-C stops the bot."
 
 
@@ -231,6 +229,7 @@ COMMANDS: Sequence[tuple[str, Callable[..., None], str]] = (
     ("export", cli_data.export, "Export the examples, or what is held of a person."),
     ("forget", cli_data.forget, "Delete everything of a person."),
     ("rehearse", rehearse, "Play the whole loop without a person."),
+    ("workspace", cli_workspace.workspace, "Start the local workspace alone, for any Slack app."),
 )
 
 for _name, _command, _short_help in COMMANDS:

@@ -244,7 +244,13 @@ async def _gathered(place: options.Opened) -> "Gathered":
 
     entries = [entry async for page in place.store.entries(place.team) for entry in page]
     feedback = await place.store.feedback(place.team)
-    return gather(feedback, entries, consenting=await place.store.consenting(place.team))
+    return gather(
+        feedback,
+        entries,
+        consenting=await place.store.consenting(place.team),
+        refusing=await place.store.refusing(place.team),
+        nominated=await place.store.nominated(place.team),
+    )
 
 
 def _example_json(example: "Example") -> dict[str, Any]:

@@ -131,7 +131,7 @@ def span(seconds: float) -> str:
 
 def scores(evaluation: "Evaluation") -> str:
     """The scores of every model side by side, the difference with its interval, and the verdict."""
-    from bot.slack.blocks import ARM_NAMES, METRICS, difference_line
+    from bot.slack.report_text import ARM_NAMES, METRICS, difference_line
     from training.evaluation import Sheet
 
     arms = Sheet.from_json(evaluation.sheet).arms

@@ -22,7 +22,7 @@ from bot.errors import PublicError
 from bot.faq import Faq, read_faq
 from bot.rehearsal_scores import scores_of
 from bot.settings import HANDBOOK, Policy, Settings
-from bot.slack import blocks
+from bot.slack import blocks, report_blocks
 from bot.workshop import Workshop
 from bot.workspace.people import Person
 from storage.feedback import NewEntry, question_hash
@@ -255,7 +255,8 @@ class _Rehearsal:
 
         async def judge(heard: _Heard) -> bool:
             good = score(heard.said, heard.entry.answer).token_f1 >= GOOD_F1
-            element = heard.message["blocks"][-1]["elements"][0]
+            (row,) = (each for each in heard.message["blocks"] if each["type"] == "context_actions")
+            element = row["elements"][0]
             button = "positive_button" if good else "negative_button"
             await heard.person.click(HELP, heard.message["ts"], blocks.RATE, value=element[button]["value"])
             if not good:
@@ -344,7 +345,7 @@ class _Rehearsal:
                     return run
                 if run.progress.get("step") and time.monotonic() - last > 10:
                     last = time.monotonic()
-                    self._say(f"{'':<10}{blocks.stage_now(run)}")
+                    self._say(f"{'':<10}{report_blocks.stage_now(run)}")
                 await asyncio.sleep(0.2)
 
     async def _evaluate(self, stage: Stage) -> None:
@@ -382,7 +383,7 @@ class _Rehearsal:
 
     async def _promote(self, stage: Stage) -> None:
         assert self._run is not None
-        chosen = blocks.PROMOTE if self._run.outcome == "promote" else blocks.KEEP
+        chosen = report_blocks.PROMOTE if self._run.outcome == "promote" else report_blocks.KEEP
         await self._ann.click(ADMIN_CHANNEL, self._message["ts"], chosen, value=self._run.id)
         await self._ann.wait_for_message(
             ADMIN_CHANNEL, lambda message: _is_decided(message, self._message["ts"]), timeout_s=60

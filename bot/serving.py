@@ -146,6 +146,6 @@ class Serving:
 
         return answer
 
-    def prompt(self, turns: Sequence[Message]) -> list[Message]:
-        """What the local model reads for this conversation."""
-        return prompts.for_local(turns, system=self._system_prompt)
+    def prompt(self, turns: Sequence[Message], *, instructions: str = "") -> list[Message]:
+        """What the local model reads for this conversation; `instructions` are those of the channel."""
+        return prompts.for_local(turns, system=self._system_prompt, instructions=instructions)

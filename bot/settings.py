@@ -44,15 +44,20 @@ class Settings(BaseSettings):
     slack_signing_secret: SecretStr | None = None
     slack_api_url: str = ""
     http_port: int = Field(default=3000, ge=0, le=65535)
+    socket_connections: int = Field(default=2, ge=1, le=10)
     workspace_port: int = Field(default=8765, ge=0, le=65535)
 
     admin_users: Annotated[tuple[str, ...], NoDecode] = ()
     admin_channel: str = ""
+    promotion_approvals: int = Field(default=1, ge=1, le=2)
 
     answer_policy: Policy = Policy.LOCAL_FIRST
     answer_deadline_s: float = Field(default=90.0, gt=0)
     question_limit: int = Field(default=8000, ge=100, description="characters")
     late_answer_limit_s: float = Field(default=3600.0, gt=0)
+    duel_votes: int = Field(default=3, ge=1)
+    duel_hours: float = Field(default=24.0, gt=0, le=24 * 30)
+    solicit_rate: float = Field(default=0.05, ge=0, le=1)
 
     local_model: str = ""
     local_max_new_tokens: int = Field(default=96, ge=1, le=8192)

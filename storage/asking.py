@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import PublicError
-from storage.records import Answer, AnswerPart, Candidate, Question, QuestionState, Spend, now
+from storage.records import Answer, AnswerPart, Candidate, Duel, Question, QuestionState, Spend, now
 from storage.values import Message, Proposal
 
 OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
@@ -74,6 +74,14 @@ class AskingStore:
         async with self.database.reading() as session:
             where = (col(Question.team) == team, col(Question.channel) == channel, col(Question.ts) == ts)
             return (await session.exec(select(Question).where(*where))).first()
+
+    async def question_before(self, team: str, channel: str, thread_ts: str, ts: str) -> Question | None:
+        """The last question asked to the bot in this thread before message `ts`."""
+        place = (col(Question.team) == team, col(Question.channel) == channel)
+        earlier = (col(Question.thread_ts) == thread_ts, col(Question.ts) < ts)
+        wanted = select(Question).where(*place, *earlier).order_by(col(Question.ts).desc()).limit(1)
+        async with self.database.reading() as session:
+            return (await session.exec(wanted)).first()
 
     async def question(self, question_id: str) -> Question | None:
         """The question with this id; None after it was deleted."""
@@ -187,14 +195,25 @@ class AskingStore:
         return await self._answered(col(Answer.id) == answer_id)
 
     async def answer_at(self, team: str, channel: str, ts: str) -> Answered | None:
-        """The answer that stands in Slack as this message, or of which this message is a part."""
+        """The answer that stands in Slack as this message, or of which this message is a part.
+
+        None for the messages of a duel: they hold two answers, and what is said to them is said to neither.
+        """
         where = (col(AnswerPart.team) == team, col(AnswerPart.channel) == channel, col(AnswerPart.ts) == ts)
-        return await self._answered(col(Answer.id).in_(select(AnswerPart.answer_id).where(*where)))
+        here = col(Answer.id).in_(select(AnswerPart.answer_id).where(*where))
+        return await self._answered(here, col(Answer.question_id).not_in(select(Duel.question_id)))
 
     async def draft_stands(self, question_id: str, ts: str) -> None:
         """The answer is being written in message `ts`; whoever goes on after a crash goes on there. "" takes it back."""
         async with self.database.writing() as session:
             await session.exec(update(Question).where(col(Question.id) == question_id).values(draft_ts=ts))
+
+    async def is_draft(self, team: str, channel: str, ts: str) -> bool:
+        """Whether an answer is being written in this message just now."""
+        where = (col(Question.team) == team, col(Question.channel) == channel, col(Question.draft_ts) == ts)
+        owed = select(Question.id).where(*where, col(Question.state).in_(OWED)).limit(1)
+        async with self.database.reading() as session:
+            return (await session.exec(owed)).first() is not None
 
     async def place_question(self, question_id: str, ts: str) -> None:
         """A question asked by a command got its message: it stands at `ts` and is answered in its thread."""

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
+from storage.feedback import stamp_entries
 from storage.records import ChannelSettings, Decision, Nomination, now
 
 
@@ -77,13 +78,39 @@ class ChannelStore:
         """One of the authors says no: it is refused for good. None where it is gone."""
         return await self._settle(nomination_id, person, allowed=False)
 
-    async def nomination_taken(self, nomination_id: str) -> None:
-        """It became an entry."""
-        async with self.database.writing() as session:
+    async def nomination_taken(self, nomination_id: str) -> bool:
+        """It became an entry; True for exactly one caller."""
+        async with self.database.writing(alone=f"nomination {nomination_id}") as session:
             row = await session.get(Nomination, nomination_id)
-            if row is not None:
-                row.state, row.settled_at = "taken", now()
-                session.add(row)
+            if row is None or row.state != "waiting":
+                return False
+            row.state, row.settled_at = "taken", now()
+            session.add(row)
+            return True
+
+    async def refused_at(self, team: str, channel: str, ts: str) -> bool:
+        """Whether somebody said no to this message as an example before."""
+        where = (*_nominations_at(team, channel, ts), col(Nomination.state) == "refused")
+        async with self.database.reading() as session:
+            return (await session.exec(select(Nomination.id).where(*where).limit(1))).first() is not None
+
+    async def delete_nominations_at(self, team: str, channel: str, ts: str) -> bool:
+        """The message is gone, and with it what was proposed or verified of it; True if there was any."""
+        async with self.database.writing(alone=f"entries {team}") as session:
+            found = list(
+                (await session.exec(select(Nomination).where(*_nominations_at(team, channel, ts)))).all()
+            )
+            for nomination in found:
+                await session.delete(nomination)
+            if any(nomination.state == "taken" for nomination in found):
+                await stamp_entries(session, team)
+            return bool(found)
+
+    async def nominated(self, team: str) -> dict[str, tuple[str, ...]]:
+        """Whose words the examples hold that became one of a nomination, by the nomination's id."""
+        wanted = select(Nomination).where(col(Nomination.team) == team, col(Nomination.state) == "taken")
+        async with self.database.reading() as session:
+            return {row.id: tuple(row.authors) for row in (await session.exec(wanted)).all()}
 
     async def _settle(self, nomination_id: str, person: str, *, allowed: bool) -> Nomination | None:
         async with self.database.writing(alone=f"nomination {nomination_id}") as session:
@@ -96,6 +123,10 @@ class ChannelStore:
                 row.state, row.refused_by, row.settled_at = "refused", person, now()
             session.add(row)
         return row
+
+
+def _nominations_at(team: str, channel: str, ts: str) -> tuple[Any, ...]:
+    return (col(Nomination.team) == team, col(Nomination.channel) == channel, col(Nomination.ts) == ts)
 
 
 def _settings(team: str, channel: str) -> Any:

@@ -1,10 +1,11 @@
 """What the store does for duels: two answers shown blind, picks, the outcome."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import or_, update
+from sqlalchemy import func, or_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -42,6 +43,27 @@ class DuelOrder:
     probability: float
     swapped: bool
     closes_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DuelTally:
+    """How the duels of a workspace ended. `wins` and `fought` count by the model's name, as people read it.
+
+    `fought` counts duels that are closed and in which somebody picked; the rest of those are `ties` and `both_bad`.
+    `unpicked` ones closed without a pick.
+    """
+
+    open: int = 0
+    ties: int = 0
+    both_bad: int = 0
+    unpicked: int = 0
+    wins: dict[str, int] = field(default_factory=dict)
+    fought: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def decided(self) -> int:
+        """Closed duels in which somebody picked."""
+        return sum(self.wins.values()) + self.ties + self.both_bad
 
 
 class DuelStore:
@@ -112,8 +134,11 @@ class DuelStore:
         async with self.database.writing() as session:
             await session.exec(update(Duel).where(col(Duel.id) == duel_id).values(posted_ts=ts))
 
-    async def pick(self, duel_id: str, *, picker: str, pick: str) -> bool:
-        """Set what a person picks, one of `PICKS`; the last one wins. False where the duel is closed or gone."""
+    async def pick(self, duel_id: str, *, picker: str, pick: str, at: datetime | None = None) -> bool:
+        """Set what a person picks, one of `PICKS`; the last one wins. False where the duel is closed or gone.
+
+        `at` is when it was pressed (None: now): presses that overtake one another still end with the last.
+        """
         if pick not in PICKS:
             raise ValueError(f"{pick!r} is none of {PICKS}")
         async with self.database.writing(alone=f"duel {duel_id}") as session:
@@ -122,13 +147,15 @@ class DuelStore:
                 return False
             where = (col(DuelPick.duel_id) == duel_id, col(DuelPick.picker) == picker)
             known = (await session.exec(select(DuelPick).where(*where))).first()
+            if known is not None and at is not None and at < known.picked_at:
+                return True
             row = known or DuelPick(duel_id=duel_id, picker=picker, pick=pick)
-            row.pick, row.picked_at = pick, now()
+            row.pick, row.picked_at = pick, at or now()
             session.add(row)
             return True
 
-    async def close_duel(self, duel_id: str, outcome: str) -> bool:
-        """End a duel; True exactly once. `outcome` is one of `PICKS`, or "" where nobody picked.
+    async def close_duel(self, duel_id: str, decide: Callable[[Sequence[str]], str]) -> bool:
+        """End a duel; True exactly once. `decide` makes one of `PICKS`, or "", of all picks there are at that moment.
 
         The winner becomes the Answer; with any other outcome the Answer stays.
         """
@@ -136,9 +163,10 @@ class DuelStore:
             duel = await session.get(Duel, duel_id)
             if duel is None or duel.closed_at is not None:
                 return False
-            duel.closed_at, duel.outcome = now(), outcome
+            picks = select(DuelPick.pick).where(col(DuelPick.duel_id) == duel_id)
+            duel.closed_at, duel.outcome = now(), decide((await session.exec(picks)).all())
             session.add(duel)
-            winner = {"a": duel.candidate_a, "b": duel.candidate_b}.get(outcome)
+            winner = {"a": duel.candidate_a, "b": duel.candidate_b}.get(duel.outcome)
             if winner is not None:
                 await _choose(session, duel, winner)
             return True
@@ -148,11 +176,14 @@ class DuelStore:
         async with self.database.writing() as session:
             await session.exec(update(Duel).where(col(Duel.id) == duel_id).values(revealed=True))
 
-    async def duels_due(self, team: str, *, limit: int = 50) -> list[DuelShown]:
-        """Duels whose time is up, and closed ones that are not revealed yet."""
-        due = or_(
-            col(Duel.closed_at).is_(None) & (col(Duel.closes_at) <= now()), col(Duel.closed_at).is_not(None)
-        )
+    async def duels_due(self, team: str, *, votes: int, limit: int = 50) -> list[DuelShown]:
+        """Duels whose time is up or that have so many picks, and closed ones that are not revealed yet.
+
+        In a direct message, whose channel's id begins with D, one pick is enough: there is nobody else.
+        """
+        picked = select(func.count()).where(col(DuelPick.duel_id) == col(Duel.id)).scalar_subquery()
+        enough = or_(picked >= votes, col(Duel.channel).startswith("D") & (picked >= 1))
+        due = or_(col(Duel.closed_at).is_not(None), col(Duel.closes_at) <= now(), enough)
         wanted = (
             select(Duel.id)
             .join(Question, col(Question.id) == col(Duel.question_id))
@@ -164,6 +195,24 @@ class DuelStore:
             ids = list((await session.exec(wanted)).all())
         shown = [await self.duel(duel_id) for duel_id in ids]
         return [duel for duel in shown if duel is not None]
+
+    async def duel_tally(self, team: str) -> DuelTally:
+        """How the duels of a workspace ended so far."""
+        wanted = (
+            select(Duel.closed_at, Duel.outcome, Duel.candidate_a, Duel.candidate_b)
+            .join(Question, col(Question.id) == col(Duel.question_id))
+            .where(col(Question.team) == team)
+        )
+        names = (
+            select(Candidate.id, Candidate.model)
+            .join(Duel, col(Duel.question_id) == col(Candidate.question_id))
+            .join(Question, col(Question.id) == col(Duel.question_id))
+            .where(col(Question.team) == team)
+        )
+        async with self.database.reading() as session:
+            duels = (await session.exec(wanted)).all()
+            models: dict[str, str] = dict((await session.exec(names)).all())
+        return _tally(duels, models)
 
     async def _shown(self, *where: object) -> DuelShown | None:
         wanted = (
@@ -190,4 +239,22 @@ async def _choose(session: AsyncSession, duel: Duel, winner: str) -> None:
     await session.exec(update(Candidate).where(col(Candidate.id) == winner).values(chosen=True))
     await session.exec(
         update(Answer).where(col(Answer.question_id) == duel.question_id).values(candidate_id=winner)
+    )
+
+
+def _tally(duels: Sequence[tuple[datetime | None, str, str, str]], models: dict[str, str]) -> DuelTally:
+    outcomes = Counter("open" if closed is None else outcome for closed, outcome, _, _ in duels)
+    wins: Counter[str] = Counter()
+    fought: Counter[str] = Counter()
+    for closed, outcome, a, b in duels:
+        if closed is not None and outcome:
+            fought.update([models[a], models[b]])
+            wins.update([models[a if outcome == "a" else b]] if outcome in {"a", "b"} else [])
+    return DuelTally(
+        open=outcomes["open"],
+        ties=outcomes["tie"],
+        both_bad=outcomes["both bad"],
+        unpicked=outcomes[""],
+        wins=dict(wins),
+        fought=dict(fought),
     )

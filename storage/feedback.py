@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import insert, update
@@ -31,6 +32,15 @@ from storage.records import (
 
 PAGE = 2000
 QUOTABLE = 20  # characters
+ASK_AGAIN = timedelta(days=1)
+
+
+class Press(StrEnum):
+    """What became of a press: it counts; it was made before what counts, or came twice; the answer is not there."""
+
+    COUNTS = "counts"
+    OVERTAKEN = "overtaken"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +123,29 @@ class FeedbackStore:
         reason: str = "",
         at: datetime | None = None,
         via: str = "button",
-    ) -> None:
+    ) -> Press:
         """Set a person's rating of an answer; the last one wins. `value` is +1 or -1, or 0 to take the vote back.
 
         `at` is when it was pressed (None: now): presses that overtake one another still end with the last. Every press is
-        kept beside the rating that counts.
+        kept beside the rating that counts; the same press delivered again is kept once.
         """
         pressed_at = at or now()
         async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
-            session.add(
-                RatingEvent(
-                    answer_id=answer_id, team=team, rater=rater, value=value, via=via, pressed_at=pressed_at
-                )
-            )
+            if await session.get(Answer, answer_id) is None:
+                return Press.GONE
             known = (await session.exec(_rating(answer_id, rater))).first()
+            if known is not None and (known.rated_at, known.value, known.via) == (pressed_at, value, via):
+                return Press.OVERTAKEN
+            session.add(_event(answer_id, team, rater, value, via, pressed_at))
             if known is not None and at is not None and at < known.rated_at:
-                return
+                return Press.OVERTAKEN
             row = known or Rating(answer_id=answer_id, team=team, rater=rater, value=value)
             if known is not None and known.value != value:
                 row.reason = ""  # it was the reason for the other thumb
             row.value, row.rated_at, row.via = value, pressed_at, via
             row.reason = reason or row.reason
             session.add(row)
+            return Press.COUNTS
 
     async def withdraw_rating(
         self,
@@ -145,12 +156,25 @@ class FeedbackStore:
         at: datetime | None = None,
         via: str = "button",
     ) -> bool:
-        """Take a rating back; True if there was one. With `value`, only a vote of that value: another one stays."""
-        known = await self.rating_of(answer_id, rater=rater)
-        if known is None or (value is not None and known.value != value):
-            return False
-        await self.rate(answer_id, team=known.team, rater=rater, value=0, at=at, via=via)
-        return True
+        """Take a rating back; True if there was one. With `value`, only a vote of that value: another one stays.
+
+        A vote that was given before `at` and arrives after it does not count any more.
+        """
+        taken_at = at or now()
+        async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
+            answer = await session.get(Answer, answer_id)
+            if answer is None:
+                return False
+            known = (await session.exec(_rating(answer_id, rater))).first()
+            if known is not None and (known.rated_at > taken_at or value not in {None, known.value}):
+                return False
+            row = known or Rating(answer_id=answer_id, team=answer.team, rater=rater, value=0)
+            there_was = row.value != 0
+            if there_was:
+                session.add(_event(answer_id, answer.team, rater, 0, via, taken_at))
+            row.value, row.reason, row.rated_at, row.via = 0, "", taken_at, via
+            session.add(row)
+            return there_was
 
     async def rating_of(self, answer_id: str, *, rater: str) -> Rating | None:
         """This person's rating of this answer; None where there is none or it was taken back."""
@@ -228,13 +252,26 @@ class FeedbackStore:
             )
 
     async def first_time_asked_for_consent(self, team: str, person: str) -> bool:
-        """True exactly once per person: the caller then asks them."""
-        try:
-            async with self.database.writing(alone=f"consent {team} {person}") as session:
-                session.add(Consent(team=team, person=person, granted=False))
+        """True for exactly one caller, who then asks the person and says so with `consent_shown`.
+
+        Where that never followed, the asking got lost, and after a day somebody else is told to ask.
+        """
+        async with self.database.writing(alone=f"consent {team} {person}") as session:
+            row = (await session.exec(consent_row(team, person))).first()
+            if row is not None and (row.decided_at or row.shown_at or now() - row.asked_at < ASK_AGAIN):
+                return False
+            row = row or Consent(team=team, person=person, granted=False)
+            row.asked_at = now()
+            session.add(row)
             return True
-        except IntegrityError:
-            return False
+
+    async def consent_shown(self, team: str, person: str) -> None:
+        """The question for consent stands before the person: nobody asks it again."""
+        async with self.database.writing(alone=f"consent {team} {person}") as session:
+            row = (await session.exec(consent_row(team, person))).first()
+            if row is not None:
+                row.shown_at = now()
+                session.add(row)
 
     async def add_entries(self, team: str, entries: Iterable[NewEntry]) -> Imported:
         """Add verified pairs; a question known already gets the newer answer. One transaction."""
@@ -319,6 +356,13 @@ class FeedbackStore:
                 corrections[correction.answer_id] = correction
         return [_feedback(*row, votes, corrections) for row in rows]
 
+    async def refusing(self, team: str) -> set[str]:
+        """The people who said that their words may not become training data."""
+        async with self.database.reading() as session:
+            said_no = (col(Consent.granted).is_(False), col(Consent.decided_at).is_not(None))
+            rows = await session.exec(select(Consent.person).where(col(Consent.team) == team, *said_no))
+            return set(rows.all())
+
     async def consenting(self, team: str) -> set[str]:
         """The people whose words may become training data."""
         async with self.database.reading() as session:
@@ -335,6 +379,12 @@ def _stamp_name(team: str) -> str:
 async def stamp_entries(session: AsyncSession, team: str) -> None:
     """Tell whoever keeps entries in memory that they changed."""
     await session.merge(Keepsake(name=_stamp_name(team), value=new_id("stamp")))
+
+
+def _event(answer_id: str, team: str, rater: str, value: int, via: str, pressed_at: datetime) -> RatingEvent:
+    return RatingEvent(
+        answer_id=answer_id, team=team, rater=rater, value=value, via=via, pressed_at=pressed_at
+    )
 
 
 def _rating(answer_id: str, rater: str) -> Any:

@@ -12,6 +12,7 @@ from storage.database import Database
 from storage.feedback import PAGE, consent_row, stamp_entries
 from storage.records import (
     Answer,
+    Candidate,
     Consent,
     Correction,
     Duel,
@@ -49,12 +50,19 @@ class ForgettingStore:
             return await _holdings(session, team, person)
 
     async def held_words(self, team: str, person: str) -> dict[str, list[dict[str, Any]]]:
-        """Everything a person wrote or voted, for them to read (ids, texts, times)."""
+        """Everything a person wrote or voted, and what was answered to them, for them to read (ids, texts, times)."""
+        asked = select(Question.id).where(col(Question.team) == team, col(Question.asker) == person)
+        answers = select(Answer, Candidate).join(Candidate, col(Candidate.id) == col(Answer.candidate_id))
         found: dict[str, list[dict[str, Any]]] = {}
         async with self.database.reading() as session:
             for name, (record, where) in _held(team, person).items():
                 rows = (await session.exec(select(record).where(where))).all()
                 found[name] = [row.model_dump(mode="json") for row in rows]
+            answered = (await session.exec(answers.where(col(Answer.question_id).in_(asked)))).all()
+            found["answers"] = [
+                {**answer.model_dump(mode="json"), "text": said.text, "model": said.model}
+                for answer, said in answered
+            ]
         return found
 
     async def forget(self, team: str, person: str) -> Holdings:

@@ -76,7 +76,8 @@ class Duel(Record, table=True):
 
     `origin` is "asked" (somebody typed the command) or "sampled", then with the `probability` of the draw. `swapped` tells
     whether the draw of the order put the candidate that was proposed first in place B. `outcome` is "", "a", "b", "tie" or
-    "both bad".
+    "both bad". A duel holds all that a preference is made of: the Answer's messages, two candidates, who picked what. It may
+    become training data only of an asker and by pickers who agreed (`Consent`); that is checked where examples are made.
     """
 
     __tablename__ = "duel"
@@ -98,7 +99,10 @@ class Duel(Record, table=True):
 
 
 class DuelPick(Record, table=True):
-    """What one person picked in a duel: "a", "b", "tie" or "both bad"; the last pick before it closed counts."""
+    """What one person picked in a duel: "a", "b", "tie" or "both bad"; the last pick before it closed counts.
+
+    Everybody's pick decides the duel. A pick of somebody who has not agreed to training is kept for that and no more.
+    """
 
     __tablename__ = "duel_pick"
     __table_args__ = (UniqueConstraint("duel_id", "picker"),)
@@ -179,7 +183,11 @@ class Entry(Record, table=True):
 
 
 class Consent(Record, table=True):
-    """Whether a person's words may become training data. No row means no."""
+    """Whether a person's words may become training data. No row means no.
+
+    `asked_at` is when somebody set out to ask; `shown_at` when the question stood before the person. Without it the asking
+    got lost on the way.
+    """
 
     __tablename__ = "consent"
     __table_args__ = (UniqueConstraint("team", "person"),)
@@ -188,4 +196,5 @@ class Consent(Record, table=True):
     person: str
     granted: bool
     asked_at: datetime = Field(default_factory=now)
+    shown_at: datetime | None = None
     decided_at: datetime | None = None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
+STOPPED = "stopped"
+"""How an answer ended that a person stopped."""
 
 
 @dataclass(frozen=True, slots=True)

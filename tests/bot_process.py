@@ -21,6 +21,7 @@ import psutil
 from bot.app import Bot, start
 from bot.settings import Policy, Settings
 from bot.workspace import Person
+from bot.workspace.web_api import ApiCall, WebApi
 from storage.records import RunState, TrainingRun
 from training import rundir
 
@@ -214,13 +215,20 @@ def who_answered(answer: Json) -> str:
 
 def id_of(answer: Json) -> str:
     """The opaque id that an answer's buttons carry."""
-    value: str = answer["blocks"][-1]["elements"][0]["positive_button"]["value"]
+    value: str = thumbs(answer)["positive_button"]["value"]
     return value.rpartition(":")[0]
+
+
+def thumbs(answer: Json) -> Json:
+    """The feedback buttons below an answer."""
+    block = next(each for each in answer["blocks"] if each["type"] == "context_actions")
+    element: Json = block["elements"][0]
+    return element
 
 
 async def rate(person: Person, answer: Json, value: int, *, channel: str = HELP) -> None:
     """Press a thumb below an answer."""
-    element = answer["blocks"][-1]["elements"][0]
+    element = thumbs(answer)
     button = element["positive_button" if value > 0 else "negative_button"]
     await person.click(channel, answer["ts"], element["action_id"], value=button["value"])
 
@@ -254,6 +262,7 @@ def quick_settings(data_dir: Path, **chosen: Any) -> Settings:
         "gemini_base_url": "",
         "answer_policy": Policy.LOCAL_ONLY,
         "sample_domain": False,
+        "solicit_rate": 0.0,
         "train_quantization": "none",
         "train_epochs": 5.0,
     }
@@ -466,13 +475,23 @@ async def lives_of_a_bot(folder: Path, **settings: str) -> AsyncIterator[tuple[B
     environment = {
         **{name: value for name, value in os.environ.items() if name.upper() not in _unwanted()},
         "SAMPLE_DOMAIN": "false",
+        "SOLICIT_RATE": "0",
         "TRAIN_QUANTIZATION": "none",
         "ANSWER_POLICY": "local-only",
         "LOG_FORMAT": "text",
         **settings,
     }
     log = folder / "bot.log"
-    command = [sys.executable, "-m", "bot.workspace", "--port", "0", "--state", str(folder / "slack.sqlite")]
+    command = [
+        sys.executable,
+        "-m",
+        "bot.cli",
+        "workspace",
+        "--port",
+        "0",
+        "--state",
+        str(folder / "slack.sqlite"),
+    ]
     workspace = Served(command, environment, folder, folder / "workspace.log")
     url = await workspace.start()
     data_dir = folder / "data"
@@ -481,9 +500,23 @@ async def lives_of_a_bot(folder: Path, **settings: str) -> AsyncIterator[tuple[B
     try:
         async with team_at(url) as team:
             yield bot, team
+            await bot.end()
+            await tell_observers(team)
     finally:
         await bot.end()
         await workspace.kill()
+
+
+async def tell_observers(team: Team) -> None:
+    """What a workspace in another process was asked and answered, to who listens to those of this process."""
+    async with team.http.get(f"{team.url}/_control/calls") as response:
+        noted = (await response.json())["calls"]
+    for call in noted:
+        if "fault" in call["answer"]:  # noted without its arguments
+            continue
+        told = ApiCall(call["method"], call["args"], call["answer"], status=200, injected=False)
+        for observer in WebApi.observers:
+            observer(told)
 
 
 def _unwanted() -> set[str]:

@@ -5,11 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from slack_recorder import NAME, recorder_for
 
 from storage.store import Store
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every request to a local workspace and every answer is held to Slack's schemas, in all tests."""
+    config.pluginmanager.register(recorder_for(), NAME)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ vendors' specifications lie beside the checkout, every request and every reply i
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,7 @@ class StandIn:
     finish: str = ""
     thinks: int = 0  # tokens that no one sees and everyone pays for
     fail_next: deque[Failure] = field(default_factory=deque)
+    gate: Callable[[int], Awaitable[None]] | None = None  # awaited before piece number n of a streamed answer
     requests: list[Json] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)
     billed: list[Json] = field(default_factory=list)
@@ -120,12 +121,15 @@ class OpenAIServer:
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
+        stand_in = self._stand_in
         try:
             for number, chunk in enumerate(self._chunks(body, text, usage)):
                 if number == failure.cut_after:
                     assert request.transport is not None
                     request.transport.abort()
                     return response
+                if stand_in.gate is not None:
+                    await stand_in.gate(number)
                 await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
                 if failure.silent and number == 1:
                     await asyncio.sleep(3600)

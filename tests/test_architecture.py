@@ -39,6 +39,7 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "pydantic_settings": ("bot/settings.py",),
     "dotenv": ("bot/settings.py",),
     "typer": ("bot/cli",),
+    "matplotlib": ("bot/slack/charts.py",),
 }
 """A library -> the files (or the beginnings of their paths) in which it may be imported."""
 
@@ -68,6 +69,10 @@ PURE = (
     "bot/prompts.py",
     "bot/routing.py",
     "bot/slack/blocks.py",
+    "bot/slack/report_blocks.py",
+    "bot/slack/report_details.py",
+    "bot/slack/report_standing.py",
+    "bot/slack/report_text.py",
     "bot/slack/text.py",
     "bot/train_options.py",
     "bot/models/local_text.py",
@@ -221,7 +226,7 @@ def test_nothing_is_imported_behind_the_maps_back() -> None:
 def test_only_slack_knows_slack() -> None:
     """What decides and what answers works without Slack; the terminal borrows its sentences, which are pure."""
     may = ("bot/slack/", "bot/app.py", "bot/rehearse.py")
-    sentences = ("bot.slack.text", "bot.slack.blocks")
+    sentences = ("bot.slack.text", "bot.slack.blocks", "bot.slack.report_text")
     none_of(
         [
             f"{source.at(node)} imports {name}"
@@ -444,7 +449,8 @@ def test_the_packages_are_those_that_are_shipped() -> None:
     folders = {(ROOT / source.path).parent for source in sources()}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
     assert {part for file in tracked() if file.startswith("tests/") for part in Path(file).parts[1:-1]} <= {
-        "benchmarks"
+        "benchmarks",
+        "node",
     }
 
 

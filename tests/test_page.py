@@ -1,210 +1,25 @@
 """The page of the local workspace in a real browser, against the real workspace and a real, tiny Bolt app."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import pytest
-import pytest_asyncio
-from browser import BROWSER_ARGS, CHROMIUM, needs_chromium
-from playwright.async_api import Browser, Locator, Page, Request, async_playwright, expect
-from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
-from slack_bolt.async_app import AsyncApp
-from slack_sdk.web.async_client import AsyncWebClient
+from browser import (
+    ADMIN,
+    HELP,
+    PROMOTE,
+    RATING,
+    Desk,
+    Json,
+    chromium_fixture,
+    desk_fixture,
+    mrkdwn,
+    on_the_page,
+    opened,
+    plain,
+)
+from playwright.async_api import Browser, Request, expect
 
-from bot.workspace import LocalWorkspace, Person
-
-Json = dict[str, Any]
-
-BOT_TOKEN, APP_TOKEN = "xoxb-local-apprentice", "xapp-local-apprentice"
-HELP, ADMIN = "C0HELP", "C0ADMIN"
-PATIENCE_MS = 8000
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="module"),
-    needs_chromium,
-]
-
-
-def plain(text: str) -> Json:
-    return {"type": "plain_text", "text": text}
-
-
-def mrkdwn(text: str) -> Json:
-    return {"type": "mrkdwn", "text": text}
-
-
-RATING: Json = {
-    "type": "context_actions",
-    "elements": [
-        {
-            "type": "feedback_buttons",
-            "action_id": "rate",
-            "positive_button": {"text": plain("Good answer"), "value": "up"},
-            "negative_button": {"text": plain("Bad answer"), "value": "down"},
-        }
-    ],
-}
-CORRECTION: Json = {
-    "type": "modal",
-    "callback_id": "correct",
-    "title": plain("Improve this answer"),
-    "submit": plain("Save"),
-    "close": plain("Cancel"),
-    "blocks": [
-        {
-            "type": "input",
-            "block_id": "why",
-            "label": plain("What is wrong?"),
-            "element": {
-                "type": "radio_buttons",
-                "action_id": "reason",
-                "options": [
-                    {"text": plain("Wrong"), "value": "wrong"},
-                    {"text": plain("Old"), "value": "old"},
-                ],
-            },
-        },
-        {
-            "type": "input",
-            "block_id": "fix",
-            "label": plain("The better answer"),
-            "element": {
-                "type": "plain_text_input",
-                "action_id": "better",
-                "multiline": True,
-                "max_length": 300,
-            },
-        },
-    ],
-}
-PROMOTE: Json = {
-    "type": "actions",
-    "elements": [
-        {
-            "type": "button",
-            "action_id": "promote",
-            "text": plain("Promote"),
-            "style": "primary",
-            "value": "14",
-            "confirm": {
-                "title": plain("Promote run 14?"),
-                "text": plain("Everybody gets its answers."),
-                "confirm": plain("Promote"),
-                "deny": plain("Not now"),
-            },
-        }
-    ],
-}
-
-
-@dataclass
-class Desk:
-    """A workspace with an app that notes what it was told, and a way to look at it."""
-
-    workspace: LocalWorkspace
-    client: AsyncWebClient
-    socket: Any
-    session: aiohttp.ClientSession
-    told: list[Json]
-    page: Page
-
-    async def visit(self, user: str, channel: str = HELP) -> Page:
-        """The page, as `user`, in `channel`, with everything loaded."""
-        await self.page.goto("about:blank")
-        await self.page.goto(f"{self.workspace.url}/#{user}/{channel}")
-        await expect(self.see("composer")).to_be_visible(timeout=PATIENCE_MS)
-        return self.page
-
-    def see(self, testid: str) -> Locator:
-        return self.page.get_by_test_id(testid)
-
-    def person(self, user: str) -> Person:
-        return Person(self.workspace.url, user, self.session)
-
-
-def tiny_app(client: AsyncWebClient, told: list[Json]) -> AsyncApp:
-    """Rates, corrects, promotes and trains, and does nothing but note it."""
-    app = AsyncApp(client=client)
-
-    @app.action("rate")
-    async def rated(ack: Any, body: Json, client: AsyncWebClient) -> None:
-        await ack()
-        told.append({"rated": body["actions"][0]["value"], "by": body["user"]["id"]})
-        if body["actions"][0]["value"] == "down":
-            await client.views_open(trigger_id=body["trigger_id"], view=CORRECTION)
-
-    @app.view("correct")
-    async def corrected(ack: Any, view: Json) -> None:
-        values = view["state"]["values"]
-        if "worse" in values["fix"]["better"]["value"]:
-            await ack(response_action="errors", errors={"fix": "That is not better than the answer."})
-            return
-        await ack()
-        told.append(
-            {"reason": values["why"]["reason"]["selected_option"]["value"], **values["fix"]["better"]}
-        )
-
-    @app.action("promote")
-    async def promoted(ack: Any, body: Json, respond: Any) -> None:
-        told.append({"promoted": body["actions"][0]["value"]})
-        await ack()
-        await respond("Promoted.", response_type="ephemeral", replace_original=False)
-
-    @app.event("message")
-    @app.event("app_mention")
-    @app.event("app_home_opened")
-    @app.event("reaction_added")
-    @app.event("reaction_removed")
-    async def heard() -> None:
-        """Nothing to do: only acknowledged."""
-
-    @app.command("/train")
-    async def train(ack: Any, command: Json) -> None:
-        await ack(f"Asked for: *{command['text']}*")
-
-    return app
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGS)
-        yield browser
-        await browser.close()
-
-
-@asynccontextmanager
-async def opened(chromium: Browser, **context: Any) -> AsyncIterator[Desk]:
-    """A desk that fails its test if the page logged an error."""
-    workspace, told = LocalWorkspace(port=0), list[Json]()
-    await workspace.start()
-    client = AsyncWebClient(token=BOT_TOKEN, base_url=f"{workspace.url}/api/")
-    socket: Any = AsyncSocketModeHandler(tiny_app(client, told), APP_TOKEN)
-    await socket.connect_async()
-    window = await chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
-    page = await window.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield Desk(workspace, client, socket, session, told, page)
-    finally:
-        await window.close()
-        await socket.close_async()
-        await workspace.stop()
-    assert complaints == []
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(chromium: Browser) -> AsyncIterator[Desk]:
-    async with opened(chromium) as ready:
-        yield ready
+chromium, desk = chromium_fixture, desk_fixture
+pytestmark = on_the_page
 
 
 async def test_the_page_says_that_it_is_not_slack_and_when_nobody_answers(desk: Desk) -> None:
@@ -458,66 +273,6 @@ async def test_a_phone_shows_one_thing_at_a_time(chromium: Browser) -> None:
         await desk.see("thread-link").click()
         await expect(desk.see("thread-composer")).to_be_in_viewport()
         assert await page.evaluate("document.documentElement.scrollWidth") == 390
-
-
-MARKDOWN = [
-    ("**b** *i* ~~s~~ `c`", "<p><strong>b</strong> <em>i</em> <s>s</s> <code>c</code></p>"),
-    ("snake_case_name and 2*3*4", "<p>snake_case_name and 2<em>3</em>4</p>"),
-    ("# One", "<h3>One</h3>"),
-    ("- a\n- b\n  1. c", "<ul><li>a</li><li>b<ol><li>c</li></ol></li></ul>"),
-    ("> q\n> r\n\ntext", "<blockquote><p>q<br>r</p></blockquote><p>text</p>"),
-    ("```py\n**x** <b>\n", "<pre><span>py</span><code>**x** &lt;b&gt;\n</code></pre>"),
-    ("[a](https://x.invalid/b_c)", '<p><a href="https://x.invalid/b_c">a</a></p>'),
-    ("a \\*b\\* &lt;", "<p>a *b* &lt;</p>"),
-    ("**open", "<p>**open</p>"),
-    ("<!channel>", "<p>&lt;!channel&gt;</p>"),
-]
-MRKDWN = [
-    ("*b* _i_ ~s~ `c`", "<p><strong>b</strong> <em>i</em> <s>s</s> <code>c</code></p>"),
-    ("2*3*4 a_b_c", "<p>2*3*4 a_b_c</p>"),
-    ("&gt; q\nt", "<blockquote><p>q</p></blockquote><p>t</p>"),
-    ("- a\n- b", "<ul><li>a</li><li>b</li></ul>"),
-    ("```\n*x* &lt;b&gt;\n```", "<pre><code>*x* &lt;b&gt;</code></pre>"),
-    ("<https://x.invalid/?a=1&amp;b=2|l>", '<p><a href="https://x.invalid/?a=1&amp;b=2">l</a></p>'),
-    ("<@U0BEN> <#C0HELP|x> <!here>", "<p><span>@ben</span> <span>#x</span> <span>@here</span></p>"),
-    ("&lt;b&gt; &amp;amp;", "<p>&lt;b&gt; &amp;amp;</p>"),
-]
-RENDER = """async ([dialect, text]) => {
-  const read = (await import(`/${dialect}.js`))[dialect];
-  const store = { me: null, user: (id) => ({ U0BEN: { name: "ben" } })[id], channel: () => undefined };
-  const frame = document.createElement("div");
-  frame.append(...read(text, store));
-  for (const node of frame.querySelectorAll("*"))
-    for (const { name } of [...node.attributes]) if (name !== "href") node.removeAttribute(name);
-  return frame.innerHTML;
-}"""
-
-
-async def test_both_dialects_are_read_as_people_expect(desk: Desk) -> None:
-    """Markdown and Slack's mrkdwn, case by case; what is not markup stays as it was written."""
-    page = await desk.visit("U0CLEO")
-    cases = [("markdown", *case) for case in MARKDOWN] + [("mrkdwn", *case) for case in MRKDWN]
-    seen = [(dialect, text, await page.evaluate(RENDER, [dialect, text])) for dialect, text, _ in cases]
-    assert seen == cases
-
-
-async def test_a_hundred_thousand_characters_are_read_at_once(desk: Desk) -> None:
-    """No text makes the reader slow: hostile repetitions take well under a second."""
-    page = await desk.visit("U0CLEO")
-    for piece in ("*a ", "[a](", "`", "> ", "**a**", "![", "<", "_a", "- ", "~~x ", "| a "):
-        text = (piece * (100_000 // len(piece)))[:100_000]
-        for dialect in ("markdown", "mrkdwn"):
-            seconds = await page.evaluate(
-                """async ([dialect, text]) => {
-                  const read = (await import(`/${dialect}.js`))[dialect];
-                  const store = { user: () => undefined, channel: () => undefined };
-                  const from = performance.now();
-                  read(text, store);
-                  return (performance.now() - from) / 1000;
-                }""",
-                [dialect, text],
-            )
-            assert seconds < 1.0, (dialect, piece)
 
 
 async def test_the_page_is_self_contained() -> None:

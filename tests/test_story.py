@@ -29,7 +29,7 @@ from bot_process import (
 )
 
 from bot.app import Bot
-from bot.slack import blocks, text
+from bot.slack import blocks, report_blocks, text
 from training.evaluating import BASE, CHALLENGER, MEMORY
 from training.evaluation import Sheet
 
@@ -125,11 +125,12 @@ async def ann_trains_and_reads_one_report(bot: Bot, team: Team) -> Json:
     assert [call["method"] for call in drawings][:1] == ["chat.postMessage"]
     assert {call["method"] for call in drawings[1:]} == {"chat.update"}
     assert {call["args"]["ts"] for call in drawings[1:]} == {report["ts"]}
-    ticks = [str(call["args"]["blocks"]).count(":white_check_mark:") for call in drawings]
+    stages = [statuses_in(call["args"]) for call in drawings]
+    ticks = [list(statuses.values()).count("complete") for statuses in stages]
     assert ticks == sorted(ticks)
-    assert (ticks[0], ticks[-1]) == (0, 3)
-    assert ":hourglass_flowing_sand: Train" in str([call["args"]["blocks"] for call in drawings])
-    assert header_of(report) == ["Metric", "Base", "Challenger", "Memory"]
+    assert (ticks[0], ticks[-1]) == (0, 5)
+    assert "in_progress" in {statuses["train"] for statuses in stages}
+    assert header_of(report) == ["Metric", "Base", "Challenger", "Memory", "Difference", "Interval"]
     await the_evaluation_is_of_held_out_questions(bot)
     return report
 
@@ -148,7 +149,7 @@ async def the_evaluation_is_of_held_out_questions(bot: Bot) -> None:
 async def ann_promotes_once_however_often_she_presses(bot: Bot, team: Team, report: Json) -> None:
     """Two presses are one promotion, and the report says who pressed."""
     run = await run_when(bot, lambda run: run.state.final)
-    pressed = [team.ann.click(ADMIN_CHANNEL, report["ts"], blocks.PROMOTE, value=run.id) for _ in range(2)]
+    pressed = [team.ann.click(ADMIN_CHANNEL, report["ts"], report_blocks.PROMOTE, value=run.id) for _ in range(2)]
     await asyncio.gather(*pressed)
     await team.ann.wait_for_ephemeral(
         ADMIN_CHANNEL, lambda message: "<@U0ANN> has promoted it already" in message["text"]
@@ -157,7 +158,7 @@ async def ann_promotes_once_however_often_she_presses(bot: Bot, team: Team, repo
         ADMIN_CHANNEL, lambda message: "Promoted by <@U0ANN>" in str(message.get("blocks"))
     )
     assert decided["ts"] == report["ts"]
-    assert not has_buttons(decided)
+    assert [button["action_id"] for button in buttons_of(decided)] == [report_blocks.ROLL_BACK]
     assert len(await bot.workshop.store.promotions(bot.workshop.team)) == 1
     current = await bot.workshop.store.current(bot.workshop.team)
     assert current is not None
@@ -220,13 +221,24 @@ def turns(messages: list[dict[str, str]]) -> list[tuple[str, str]]:
 
 
 def has_buttons(message: Json) -> bool:
-    return any(block["type"] == "actions" for block in message.get("blocks", []))
+    return bool(buttons_of(message))
+
+
+def buttons_of(message: Json) -> list[Json]:
+    rows = [block["elements"] for block in message.get("blocks", []) if block["type"] == "actions"]
+    return [button for row in rows for button in row]
 
 
 def header_of(report: Json) -> list[str]:
     """The header of the table of scores."""
-    table: Any = next(block for block in report["blocks"] if block["type"] == "table")
+    table: Any = next(block for block in report["blocks"] if block["type"] == "data_table")
     return [cell["text"] for cell in table["rows"][0]]
+
+
+def statuses_in(report: Json) -> dict[str, str]:
+    """How far each stage of a drawn report is."""
+    plan: Any = next(block for block in report["blocks"] if block["type"] == "plan")
+    return {task["task_id"]: task["status"] for task in plan["tasks"]}
 
 
 async def drawn(team: Team, run_id: str) -> list[Json]:

@@ -194,7 +194,7 @@ async def test_it_starts_again_on_the_same_port_with_everything(tmp_path: Path) 
 
 
 async def test_the_program_alone_survives_kill_9(tmp_path: Path) -> None:
-    """`python -m bot.workspace`: what was said before SIGKILL is there after the next start; SIGTERM ends it with 0."""
+    """`apprentice workspace`: what was said before SIGKILL is there after the next start; SIGTERM ends it with 0."""
     state_file = tmp_path / "workspace.sqlite"
     first, url = await _program(state_file)
     async with aiohttp.ClientSession() as session:
@@ -212,7 +212,7 @@ async def test_the_program_alone_survives_kill_9(tmp_path: Path) -> None:
 
 
 async def _program(state_file: Path) -> tuple[asyncio.subprocess.Process, str]:
-    command = [sys.executable, "-m", "bot.workspace", "--port", "0", "--state", str(state_file)]
+    command = [sys.executable, "-m", "bot.cli", "workspace", "--port", "0", "--state", str(state_file)]
     here = Path(__file__).parent.parent
     process = await asyncio.create_subprocess_exec(
         *command,

@@ -152,7 +152,7 @@ async def every_answer(rig: Rig, app: DeafApp) -> dict[str, Json]:
 
 
 async def who_and_what(call: Call) -> None:
-    await call("api.test", foo="bar")
+    await call("api.test")
     await call("apps.connections.open")
     await call("auth.test")
     await call("team.info")

@@ -5,7 +5,7 @@ whose words it holds; an answer counts when it was corrected, or when more peopl
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.feedback import Feedback, question_hash
@@ -48,14 +48,24 @@ class Gathered:
 
 
 def gather(
-    feedback: Sequence[Feedback], entries: Iterable[Entry], *, consenting: Collection[str]
+    feedback: Sequence[Feedback],
+    entries: Iterable[Entry],
+    *,
+    consenting: Collection[str],
+    refusing: Collection[str] = (),
+    nominated: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Gathered:
-    """Every example that may be learned from, one for each question; a correction beats a rating beats an import."""
+    """Every example that may be learned from, one for each question; a correction beats a rating beats an import.
+
+    `nominated` tells whose words an entry holds that came of a nomination, by the nomination's id. Everybody there has
+    allowed it; who is `refusing` by now has thought better of it.
+    """
+    allowed = _Allowed(frozenset(consenting), frozenset(refusing), nominated or {})
     left_out: Counter[str] = Counter()
     found: dict[str, Example] = {}
     declared = {}
     for example in [
-        *(_from_entry(entry, consenting, left_out) for entry in entries),
+        *(_from_entry(entry, allowed, left_out) for entry in entries),
         *(_from_feedback(said, consenting, left_out) for said in feedback),
     ]:
         if example is None:
@@ -85,8 +95,27 @@ def _with_split(example: Example, declared: dict[str, str]) -> Example:
     )
 
 
-def _from_entry(entry: Entry, consenting: Collection[str], left_out: Counter[str]) -> Example | None:
-    if entry.author and entry.author not in consenting:
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """Who allowed what."""
+
+    consenting: frozenset[str]
+    refusing: frozenset[str]
+    nominated: Mapping[str, tuple[str, ...]]
+
+    def authors_of(self, entry: Entry) -> tuple[str, ...] | None:
+        """Whose words an entry holds; None where one of them does not allow it."""
+        if entry.nomination_id is not None:
+            authors = self.nominated.get(entry.nomination_id)
+            return None if authors is None or self.refusing.intersection(authors) else authors
+        if not entry.author:
+            return ()
+        return (entry.author,) if entry.author in self.consenting else None
+
+
+def _from_entry(entry: Entry, allowed: _Allowed, left_out: Counter[str]) -> Example | None:
+    authors = allowed.authors_of(entry)
+    if authors is None:
         left_out["its author has not agreed"] += 1
         return None
     return Example(
@@ -97,7 +126,7 @@ def _from_entry(entry: Entry, consenting: Collection[str], left_out: Counter[str
         origin=FROM_ENTRY,
         thread=entry.thread or entry.question_hash,
         split=entry.split,
-        authors=(entry.author,) if entry.author else (),
+        authors=authors,
     )
 
 

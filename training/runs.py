@@ -87,8 +87,13 @@ class Runs:
     async def gathered(self) -> Gathered:
         """The examples that may be learned from today."""
         entries = [entry async for page in self._store.entries(self._team) for entry in page]
-        consenting = await self._store.consenting(self._team)
-        return gather(await self._store.feedback(self._team), entries, consenting=consenting)
+        return gather(
+            await self._store.feedback(self._team),
+            entries,
+            consenting=await self._store.consenting(self._team),
+            refusing=await self._store.refusing(self._team),
+            nominated=await self._store.nominated(self._team),
+        )
 
     async def request(
         self, *, by: str, occasion: str, options: Mapping[str, Any] | None = None
@@ -186,6 +191,8 @@ class Runs:
     async def _freeze(self, run: TrainingRun) -> TrainingRun:
         salt = await self._store.keepsake(SALT, new_salt)
         gathered = await self.gathered()
+        told = {**run.progress, "gathered": len(gathered.examples)}
+        await self._store.note_on_run(run.id, progress=told)
         frozen = await asyncio.to_thread(
             freeze,
             gathered.examples,
@@ -210,7 +217,7 @@ class Runs:
             RunState.TRAINING,
             dataset_id=frozen.id,
             directory=str(self._folder / "runs" / run.id),
-            progress={"started_at": now().isoformat(), "counts": frozen.counts},
+            progress={**told, "started_at": now().isoformat(), "counts": frozen.counts},
         )
 
     async def _learned_from(self, dataset_id: str) -> TrainingRun | None:

@@ -423,6 +423,11 @@ class LocalModel:
         self._version_label = version_label
 
     @property
+    def version_id(self) -> str | None:
+        """The ModelVersion that answers; None for the base."""
+        return self._version_id
+
+    @property
     def label(self) -> str:
         """The base's name, and the version's where one is in force: "starter + local-3"."""
         return (

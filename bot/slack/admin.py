@@ -1,4 +1,4 @@
-"""Slash commands and the buttons of reports. Who may do what is checked here, on the server, for every press."""
+"""Slash commands. Who may do what is checked here, on the server, for every one of them."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,12 +8,13 @@ from typing import Any
 from bot.errors import PublicError
 from bot.schedule import Clock, describe, next_times, parse_schedule
 from bot.serving import Serving
-from bot.slack import blocks, text
-from bot.slack.reports import Reports, promotion_decision
+from bot.slack import text
+from bot.slack.decisions import DecisionRules, Decisions
+from bot.slack.report_text import WHICH_MODEL
+from bot.slack.reports import Reports
 from bot.train_options import read_options
-from storage.records import ModelVersion, Schedule, TrainingRun, now
+from storage.records import ModelVersion, Schedule, now
 from storage.store import Store
-from storage.values import who
 from training.evaluating import Evaluations
 from training.runs import Declined, Runs
 
@@ -31,10 +32,11 @@ class AdminRules:
     policy: str
     base_label: str
     timezone: str
+    approvals: int = 1
 
 
 class Admin:
-    """`/train`, `/eval`, `/apprentice`, Promote and Keep."""
+    """`/train`, `/eval` and `/apprentice`; `decisions` listens to the buttons of reports."""
 
     def __init__(
         self,
@@ -50,10 +52,15 @@ class Admin:
         self._store = store
         self._runs = runs
         self._evaluations = evaluations
-        self._serving = serving
         self._reports = reports
         self._clock = clock
         self._rules = rules
+        self.decisions = Decisions(
+            store,
+            serving=serving,
+            reports=reports,
+            rules=DecisionRules(rules.team, rules.admins, rules.approvals),
+        )
 
     async def train(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
         """`/train [status | cancel | schedule ... | help | option=value ...]`"""
@@ -148,14 +155,12 @@ class Admin:
         return version
 
     async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/apprentice help | status | privacy [yes | no] | models | promote NAME | rollback`"""
+        """`/apprentice help | status | models | promote NAME | rollback`"""
         await ack()
         verb, rest = _verb(body)
         person = _person(body)
         if verb == "status":
             await respond(text=await self._status())
-        elif verb == "privacy":
-            await self._privacy(respond, person, rest)
         elif verb in {"models", "promote", "rollback"}:
             if not self._is_admin(body):
                 await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
@@ -181,14 +186,6 @@ class Admin:
             spent_month=await self._store.spent_since(team, month),
         )
 
-    async def _privacy(self, respond: Ack, person: str, words: str) -> None:
-        if words in {"yes", "no"}:
-            await self._store.set_consent(self._rules.team, person, words == "yes")
-            await respond(text=text.CONSENT_YES if words == "yes" else text.CONSENT_NO)
-            return
-        held = await self._store.holdings(self._rules.team, person)
-        await respond(**blocks.privacy_message(text.privacy(held), agreed=held.consent))
-
     async def _models(self, _person: str, _words: str) -> str:
         team = self._rules.team
         versions = await self._store.models(team)
@@ -196,65 +193,12 @@ class Admin:
 
     async def _promote_named(self, person: str, name: str) -> str:
         if not name:
-            return "Which one? `/apprentice models` lists them; then `/apprentice promote NAME`."
+            return WHICH_MODEL
         version = None if name == "base" else await self._version(name)
-        await self._serving.promote(
-            version, by=person, decision=f"promote:{uuid.uuid4().hex}", reason="asked for by name"
-        )
-        return f"{name} serves from the next question on."
+        return await self.decisions.promote_named(person, name, version)
 
     async def _roll_back(self, person: str, _words: str) -> str:
-        return f"{await self._serving.roll_back(by=person)} serves again from the next question on."
-
-    async def promote(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
-        """The report's Promote button."""
-        await ack()
-        run = await self._decidable(body, action, respond)
-        if run is None:
-            return
-        version = await self._store.model(run.version_id or "")
-        if version is None:
-            await _whisper(
-                respond, "That model is no longer there. `/apprentice models` lists what there is."
-            )
-            return
-        try:
-            promotion, new = await self._serving.promote(
-                version, by=_person(body), decision=promotion_decision(run), reason=run.reason
-            )
-        except PublicError as error:
-            await _whisper(respond, str(error))
-            return
-        if not new:
-            await _whisper(respond, f"{who(promotion.by)} has promoted it already.")
-        await self._reports.run(run)
-
-    async def keep(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
-        """The report's Keep button."""
-        await ack()
-        run = await self._decidable(body, action, respond)
-        if run is not None:
-            await self._store.decide(
-                team=self._rules.team, actor=_person(body), action="keep", subject=run.id
-            )
-            await self._reports.run(run)
-
-    async def _decidable(
-        self, body: dict[str, Any], action: dict[str, Any], respond: Ack
-    ) -> TrainingRun | None:
-        """The run a button belongs to, if this person may decide and nobody has decided yet."""
-        if not self._is_admin(body):
-            await _whisper(respond, text.admins_only("Promote and Keep", self._rules.admins))
-            return None
-        run = await self._store.run(str(action.get("value", "")))
-        if run is None:
-            await _whisper(respond, "That training run is no longer there.")
-            return None
-        kept = await self._store.decision_on(self._rules.team, run.id, ("keep",))
-        if kept is not None:
-            await _whisper(respond, f"{who(kept.actor)} has decided to keep what serves.")
-            return None
-        return run
+        return await self.decisions.roll_back_named(person)
 
     def _is_admin(self, body: dict[str, Any]) -> bool:
         return _person(body) in self._rules.admins
@@ -265,10 +209,6 @@ async def _said(answer: Awaitable[str]) -> str:
         return await answer
     except PublicError as error:
         return str(error)
-
-
-async def _whisper(respond: Ack, words: str) -> None:
-    await respond(text=words, response_type="ephemeral", replace_original=False)
 
 
 def _person(body: dict[str, Any]) -> str:

@@ -5,48 +5,49 @@ from typing import Any
 
 from slack_bolt.async_app import AsyncApp
 
-from bot.slack import blocks
+from bot.slack import report_blocks
 from bot.slack.admin import Admin
-from bot.slack.feedback import Feedback
 from bot.slack.questions import Questions
 
 RECORDED = ("app_mention", "message")
-"""What the middleware records of. `deploy/slack-manifest.yaml` asks Slack for these events and for no others."""
+"""What the middleware records of."""
 
-UNUSED = ("app_home_opened", "reaction_added", "reaction_removed")
-"""The local workspace tells every app of these; nothing is done with them, and Slack is not asked for them."""
+STOPPED = "agent_session_stopped"
+
+ASKING = {"ask": "command", "duel": "duel"}
+"""What follows `/apprentice` before a question, and the surface on which it is then asked."""
 
 Next = Callable[[], Awaitable[None]]
 
 
-def listen(app: AsyncApp, *, questions: Questions, feedback: Feedback, admin: Admin) -> None:
+def listen(app: AsyncApp, *, questions: Questions, admin: Admin) -> None:
     """Register every listener on a bolt app."""
 
     @app.use
     async def record(body: dict[str, Any], next_: Next) -> None:
         await questions.record(body, next_)
 
-    for event in (*RECORDED, *UNUSED):
+    for event in RECORDED:
         app.event(event)(_nothing_more)
 
-    app.action(blocks.RATE)(feedback.rate)
-    app.view(blocks.CORRECTION_VIEW)(feedback.correct)
+    @app.event(STOPPED)
+    async def stopped(event: dict[str, Any]) -> None:
+        await questions.stopped(event)
 
-    @app.action(f"{blocks.CONSENT}_yes")
-    async def agreed(ack: Any, body: dict[str, Any], respond: Any) -> None:
-        await feedback.consent(ack, body, respond, granted=True)
-
-    @app.action(f"{blocks.CONSENT}_no")
-    async def refused(ack: Any, body: dict[str, Any], respond: Any) -> None:
-        await feedback.consent(ack, body, respond, granted=False)
-
-    app.action("forget_me")(feedback.forget_me)
-    app.action("export_me")(feedback.export_me)
     app.command("/train")(admin.train)
     app.command("/eval")(admin.evaluate)
-    app.command("/apprentice")(admin.apprentice)
-    app.action(blocks.PROMOTE)(admin.promote)
-    app.action(blocks.KEEP)(admin.keep)
+
+    @app.command("/apprentice")
+    async def apprentice(ack: Any, body: dict[str, Any], respond: Any) -> None:
+        verb, _, words = (body.get("text") or "").strip().partition(" ")
+        if verb.lower() in ASKING:
+            await questions.command(ack, body, respond, words, surface=ASKING[verb.lower()])
+        else:
+            await admin.apprentice(ack, body, respond)
+
+    app.action(report_blocks.PROMOTE)(admin.decisions.promote)
+    app.action(report_blocks.KEEP)(admin.decisions.keep)
+    app.action(report_blocks.ROLL_BACK)(admin.decisions.roll_back)
 
 
 async def _nothing_more(body: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from storage.operating import Tally
 from storage.records import ModelVersion, Promotion, Schedule, TrainingRun
 from storage.values import who
 
-SPECIAL_MENTION = re.compile(r"<!([a-z]+)(\^[^>|]*)?(\|[^>]*)?>")
-PERSON_MENTION = re.compile(r"<@([A-Z0-9]+)(\|[^>]*)?>")
+SPECIAL_MENTION = re.compile(r"<!([A-Za-z]+)(\^[^>|]*)?(\|[^>]*)?>")
+PERSON_MENTION = re.compile(r"<@([A-Za-z0-9]+)(\|[^>]*)?>")
+BROADCAST = re.compile(r"(?<![\w`])@(channel|here|everyone)\b")
 
 THANKS = "Thank you. You can change your vote at any time."
 CORRECTED = "Thank you, I have kept your better answer."
@@ -22,6 +23,11 @@ CORRECTED_REFUSED_BEFORE = (
     "`/apprentice privacy` changes it."
 )
 CORRECTION_EMPTY = "Please write the better answer, or close this window: your vote counts either way."
+NO_QUESTION = "Write your question after the command, for example `/apprentice ask what can you do?`"
+NOT_HERE = (
+    "I cannot write in this channel. Invite me with `/invite @apprentice`, or write me a direct message."
+)
+STOPPED_EMPTY = "Stopped, before anything was written. Ask again whenever you like."
 GONE = "This answer is no longer there; perhaps its question was deleted."
 CONSENT_YES = (
     "Thank you. What you write to me may be used for training from now on. `/apprentice privacy` changes it."
@@ -41,7 +47,7 @@ REASONS: Mapping[str, str] = {
 
 HELP = """*Ask me* by mentioning me in a channel or writing me a direct message. I answer in the thread.
 *Rate* an answer with the thumbs below it. After a thumbs-down you can write the better answer.
-*`/apprentice`* `help` · `status` · `privacy`
+*`/apprentice`* `ask <question>` · `duel <question>` · `help` · `status` · `privacy`
 *For admins:* `/train` starts a training run · `/train status` · `/train cancel` · `/train schedule nightly at 03:00`
 `/eval` compares the models on held-out questions · `/apprentice models` · `promote NAME` · `rollback`"""
 
@@ -49,6 +55,11 @@ TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=no
 `/train status` shows the last runs · `/train cancel` stops the one that is running
 `/train schedule` shows when it happens by itself
 `/train schedule nightly at 03:00` · `weekdays at 22:15` · `off` · `on` changes it"""
+
+
+def unknown_command(command: str) -> str:
+    """To who typed a command that Slack sends us and that we do not have."""
+    return f"I do not know `{escape(command)[:80]}`. `/apprentice help` shows what I can do."
 
 
 def admins_only(command: str, admins: Sequence[str]) -> str:
@@ -76,7 +87,22 @@ def without_mentions(text: str) -> str:
     """A model's words with nothing in them that would notify people."""
     text = SPECIAL_MENTION.sub(lambda found: f"@{found.group(1)}", text)
     text = PERSON_MENTION.sub("@someone", text)
-    return re.sub(r"(?<![\w`])@(channel|here|everyone)\b", "@\u200b\\1", text)
+    return BROADCAST.sub("@\u200b\\1", text)
+
+
+def preview(markdown: str) -> str:
+    """What a notification shows of an answer."""
+    return escape(markdown)[:3_000]
+
+
+def waiting(ahead: int) -> str:
+    """The status line while nothing is written yet; `ahead` questions are answered before this one."""
+    return "is thinking…" if ahead == 0 else f"is busy: {ahead} ahead of you…"
+
+
+def begins_with_mention(text: str) -> bool:
+    """Whether a message is addressed to somebody by name."""
+    return PERSON_MENTION.match(text.lstrip()) is not None
 
 
 def question_text(text: str, bot_user: str) -> str:
@@ -158,3 +184,8 @@ def schedule_line(row: Schedule | None, described: str, following: str) -> str:
     if row is None or not row.enabled:
         return "only when somebody types `/train`"
     return f"{described}, next {following}" if following else described
+
+
+def asked_by(person: str, question: str, *, twice: bool = False) -> str:
+    """The message that shows a question asked by a command; it is answered in its thread."""
+    return f"<@{person}> asks{' for two answers' if twice else ''}: {escape(question)}"

@@ -2,6 +2,7 @@
 
 A message whose confirmation was lost may stand in Slack already. Posting it again blindly would show it twice, so whoever
 posts looks first; only a call that Slack refused for its rate, or that never left this machine, is simply made again.
+Other calls are made again after a server's error too: done twice they leave what they leave done once.
 """
 
 from typing import Any
@@ -16,7 +17,9 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 )
 from slack_sdk.http_retry.request import HttpRequest
 
-POSTS = ("chat.postMessage", "chat.startStream")
+POSTS = ("chat.postMessage", "chat.startStream", "chat.appendStream")
+"""What shows something twice when it is done twice."""
+
 UNREACHABLE = (ClientError, OSError, TimeoutError)
 """What a call raises when Slack gave no answer at all."""
 

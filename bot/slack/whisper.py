@@ -30,7 +30,8 @@ def place_of(body: Mapping[str, Any]) -> Place:
     """Where the message stands that somebody pressed a button of."""
     container, message = body.get("container") or {}, body.get("message") or {}
     channel = container.get("channel_id") or (body.get("channel") or {}).get("id") or ""
-    return Place(str(channel), str(message.get("thread_ts") or message.get("ts") or ""))
+    thread_ts = message.get("thread_ts") or container.get("thread_ts") or message.get("ts")
+    return Place(str(channel), str(thread_ts or ""))
 
 
 async def whisper(

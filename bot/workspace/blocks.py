@@ -23,9 +23,15 @@ from bot.workspace.state import Json
 ID_LETTERS: Final = string.ascii_letters + string.digits
 
 
-def message_problems(blocks: Any) -> list[str]:
-    """Why chat.postMessage answers `invalid_blocks`; empty when it takes them."""
+def message_problems(blocks: Any, *, charts: bool = True) -> list[str]:
+    """Why chat.postMessage answers `invalid_blocks`; empty when it takes them. `charts`: they are rolled out here."""
     found = list(MESSAGE_BLOCKS(blocks, "/blocks"))
+    if not found and not charts:
+        found = [
+            problem("unsupported type: data_visualization", f"/blocks/{index}/type")
+            for index, block in enumerate(blocks)
+            if block["type"] == "data_visualization"
+        ]
     return found or [*_surface_problems(blocks, "message", "/blocks"), *_total_problems(blocks)]
 
 
@@ -87,6 +93,19 @@ def _total_problems(blocks: list[Json]) -> Iterator[str]:
         )
 
 
+def slack_files(value: Any, pointer: str) -> Iterator[tuple[str, Json]]:
+    """Every `slack_file` inside, however deep, with its JSON pointer."""
+    if isinstance(value, dict):
+        for key, held in value.items():
+            if key == "slack_file":
+                yield f"{pointer}/{key}", held
+            else:
+                yield from slack_files(held, f"{pointer}/{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from slack_files(item, f"{pointer}/{index}")
+
+
 def _flat(blocks: list[Json]) -> Iterator[Json]:
     for block in blocks:
         yield block
@@ -115,6 +134,33 @@ def with_ids(blocks: list[Json]) -> list[Json]:
 
 def random_id() -> str:
     return "".join(random.choices(ID_LETTERS, k=5))
+
+
+def has_private_parts(blocks: list[Json]) -> bool:
+    """Whether some button is meant for certain people only."""
+    return any("visible_to_user_ids" in found.element for found in elements_of(blocks))
+
+
+def seen_blocks(blocks: list[Json], user: str) -> list[Json]:
+    """The blocks without the elements whose `visible_to_user_ids` leaves this person out; an emptied row goes too."""
+    seen = []
+    for block in blocks:
+        shown = dict(block)
+        for key in ("elements", "actions"):
+            if isinstance(block.get(key), list):
+                shown[key] = [one for one in block[key] if _may_see(one, user)]
+        if block.get("elements") and not shown["elements"]:
+            continue
+        if not _may_see(block.get("accessory"), user):
+            del shown["accessory"]
+        if "child_blocks" in block:
+            shown["child_blocks"] = seen_blocks(block["child_blocks"], user)
+        seen.append(shown)
+    return seen
+
+
+def _may_see(element: Any, user: str) -> bool:
+    return not isinstance(element, dict) or user in element.get("visible_to_user_ids", [user])
 
 
 @dataclass(frozen=True)

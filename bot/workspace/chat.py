@@ -4,32 +4,35 @@ One object for people (through the control API) and for the bot (through the Web
 It refuses to know about HTTP.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from bot.workspace import payloads, text
-from bot.workspace.blocks import random_id, with_ids
+from bot.workspace.blocks import has_private_parts, random_id, seen_blocks, with_ids
+from bot.workspace.clock import Clock, Timer
+from bot.workspace.delivery import Outbox
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused
 from bot.workspace.seed import BOT_USER, Channel, ChannelKind, User
-from bot.workspace.socket_mode import SocketHub
 from bot.workspace.state import Json, State
 
 MAX_TEXT: Final = 40_000
 STATUS_TTL_S: Final = 120.0
+# Slack tells it only to apps that ask for it by name, even where our app without a manifest hears everything else.
+METADATA_EVENT: Final = "message_metadata_posted"
 
 
 class Chat:
     """The conversations of the workspace."""
 
-    def __init__(self, state: State, feed: Feed, hub: SocketHub) -> None:
+    def __init__(self, state: State, feed: Feed, outbox: Outbox, clock: Clock) -> None:
         self.state = state
         self._feed = feed
-        self._hub = hub
+        self._outbox = outbox
+        self._clock = clock
         self._ephemerals: dict[tuple[str, str], dict[str, Json]] = {}
-        self._statuses: dict[tuple[str, str], tuple[float, Json]] = {}
+        self._statuses: dict[tuple[str, str], tuple[Timer, Json]] = {}
         self.prompts: dict[str, Json] = {}
 
     def user(self, user_id: str) -> User:
@@ -76,6 +79,18 @@ class Chat:
         message = payloads.persons_message(user, self.state.next_ts(), sent, [block], thread_ts=root)
         return self._add(channel, message)
 
+    def share_as_person(
+        self, user: str, channel: Channel, typed: str, files: list[Json], *, thread_ts: str | None
+    ) -> Json:
+        """A message with files; the text may be empty."""
+        sent = text.as_sent(typed, self._names())
+        blocks = [text.rich_text(sent, block_id=random_id())] if sent.strip() else []
+        message = payloads.persons_message(user, self.state.next_ts(), sent, blocks, thread_ts=thread_ts)
+        if not blocks:
+            del message["blocks"]
+        shared = {"subtype": "file_share", "files": files, "upload": True, "display_as_bot": False}
+        return self._add(channel, {**message, **shared})
+
     def post_as_bot(
         self, channel: Channel, said: str, blocks: list[Json] | None, *, thread_ts: str | None, **more: Any
     ) -> Json:
@@ -88,9 +103,14 @@ class Chat:
             root = self.thread_root(channel, thread_ts)
         except Refused:
             root = None
-        message = payloads.bots_message(self.state.next_ts(), said, stored, thread_ts=root)
+        message = payloads.bots_message(
+            self.state.next_ts(), said, stored, thread_ts=root, name=self._bot_name()
+        )
         message |= {key: value for key, value in more.items() if value is not None}
         self.clear_status(channel.id, root)
+        if message.get("metadata") and METADATA_EVENT in (self._outbox.app.events or ()):
+            event_ts = self.state.next_ts()
+            self._outbox.emit(payloads.metadata_posted_event(channel.id, message, event_ts))
         return self._add(channel, message)
 
     def thread_root(self, channel: Channel, thread_ts: str | None) -> str | None:
@@ -118,10 +138,10 @@ class Chat:
         if BOT_USER not in channel.members:
             return
         seen = self.shown(channel, message)
-        self._hub.emit(payloads.message_event(channel, seen))
+        self._outbox.emit(payloads.message_event(channel, seen))
         mentioned = f"<@{BOT_USER}" in message["text"] and message["user"] != BOT_USER
         if mentioned and channel.kind is not ChannelKind.IM:
-            self._hub.emit(payloads.mention_event(channel, seen))
+            self._outbox.emit(payloads.mention_event(channel, seen))
 
     def edit_as_person(self, user: str, channel_id: str, ts: str, typed: str) -> Json:
         """Raises Refused: message_not_found, cant_update_message, no_text."""
@@ -147,7 +167,7 @@ class Chat:
                 event = payloads.message_changed_event(
                     channel, event_ts, self.shown(channel, message), self.shown(channel, before)
                 )
-                self._hub.emit(event)
+                self._outbox.emit(event)
         self._tell_pages("message_changed", channel, message)
         return message
 
@@ -163,7 +183,7 @@ class Chat:
         with self.state.transaction():
             self.state.drop_message(channel.id, ts)
             if BOT_USER in channel.members:
-                self._hub.emit(payloads.message_deleted_event(channel, self.state.next_ts(), before))
+                self._outbox.emit(payloads.message_deleted_event(channel, self.state.next_ts(), before))
         self._tell_pages("message_deleted", channel, before)
         root = before.get("thread_ts")
         if root and root != ts and (first := self.state.message(channel.id, root)):
@@ -184,7 +204,7 @@ class Chat:
             if BOT_USER in channel.members:
                 kind = "reaction_removed" if remove else "reaction_added"
                 where = {"channel": channel.id, "ts": ts, "item_user": message["user"]}
-                self._hub.emit(
+                self._outbox.emit(
                     payloads.reaction_event(kind, user, name, **where, event_ts=self.state.next_ts())
                 )
         change = {
@@ -195,6 +215,21 @@ class Chat:
         }
         self._feed.publish(change, to=self.audience(channel))
 
+    def pin(self, user: str, channel: Channel, ts: str, *, remove: bool = False) -> None:
+        """Raises Refused: already_pinned, no_pin, message_not_found."""
+        message = self.message(channel, ts)
+        pinned = channel.id in message.get("pinned_to", [])
+        if pinned is not remove:
+            raise Refused("no_pin" if remove else "already_pinned")
+        message = {**message, "pinned_to": [channel.id]}
+        if remove:
+            del message["pinned_to"]
+        with self.state.transaction():
+            self.state.put_message(channel.id, message)
+            kind = "pin_removed" if remove else "pin_added"
+            self._outbox.emit(payloads.pin_event(kind, user, channel.id, message, self.state.next_ts()))
+        self._tell_pages("message_changed", channel, message)
+
     def join(self, user: str, channel: Channel, *, inviter: str | None) -> None:
         """Add a member and tell the app, if it is in the channel by then."""
         if user in channel.members:
@@ -203,17 +238,26 @@ class Chat:
         with self.state.transaction():
             self.state.put_channel(joined)
             if BOT_USER in joined.members:
-                self._hub.emit(payloads.member_joined_event(user, joined, inviter, self.state.next_ts()))
-        self._feed.publish({"type": "channel", "channel": joined.id}, to=None)
+                self._outbox.emit(payloads.member_joined_event(user, joined, inviter, self.state.next_ts()))
+        self.tell_of(joined)
+
+    def leave(self, user: str, channel: Channel) -> None:
+        left = replace(channel, members=[member for member in channel.members if member != user])
+        self.state.put_channel(left)
+        self.tell_of(left)
+
+    def tell_of(self, channel: Channel) -> None:
+        """A conversation is new, or other people are in it."""
+        self._feed.publish({"type": "channel", "channel": channel.id}, to=None)
 
     def whisper(
         self, user: str, channel: Channel, said: str, blocks: list[Json] | None, *, thread_ts: str | None
     ) -> Json:
         """An ephemeral message of the bot to one user; it lives as long as this process."""
         stored = with_ids(blocks) if blocks else None
-        message = payloads.bots_message(self.state.next_ts(), said, stored, thread_ts=thread_ts) | {
-            "ephemeral": True
-        }
+        ts = self.state.next_ts()
+        message = payloads.bots_message(ts, said, stored, thread_ts=thread_ts, name=self._bot_name())
+        message["ephemeral"] = True
         return self.replace_whisper(user, channel, message, kind="ephemeral")
 
     def replace_whisper(
@@ -244,22 +288,16 @@ class Chat:
             "status": status,
             "loading_messages": loading_messages,
         }
+        if held := self._statuses.pop((channel.id, thread_ts), None):
+            held[0].cancel()
         if status:
-            self._statuses[(channel.id, thread_ts)] = (time.monotonic() + STATUS_TTL_S, change)
-        else:
-            self._statuses.pop((channel.id, thread_ts), None)
+            end = self._clock.later(STATUS_TTL_S, lambda: self.clear_status(channel.id, thread_ts))
+            self._statuses[(channel.id, thread_ts)] = (end, change)
         self._feed.publish(change, to=self.audience(channel))
 
     def clear_status(self, channel_id: str, thread_ts: str | None) -> None:
         if thread_ts and (channel_id, thread_ts) in self._statuses:
             self.set_status(self.state.channels[channel_id], thread_ts, "", [])
-
-    def expire_statuses(self) -> None:
-        """End the statuses that are two minutes old; called now and then."""
-        now = time.monotonic()
-        for (channel_id, thread_ts), (until, _) in list(self._statuses.items()):
-            if until < now:
-                self.clear_status(channel_id, thread_ts)
 
     def statuses(self, user: str) -> list[Json]:
         seen = [change for _, change in self._statuses.values()]
@@ -290,12 +328,33 @@ class Chat:
 
     def _tell_pages(self, kind: str, channel: Channel, message: Json) -> None:
         seen = self.shown(channel, message) if kind != "message_deleted" else message
-        self._feed.publish({"type": kind, "channel": channel.id, "message": seen}, to=self.audience(channel))
+        change = {"type": kind, "channel": channel.id}
+        if has_private_parts(seen.get("blocks", [])):
+            self._feed.publish_for_each(
+                lambda user: {**change, "message": seen_message(seen, user)}, to=self.audience(channel)
+            )
+        else:
+            self._feed.publish({**change, "message": seen}, to=self.audience(channel))
+
+    def reset(self) -> None:
+        """Forget what is not in the state: ephemerals, statuses, prompts."""
+        self._ephemerals.clear()
+        self._statuses.clear()
+        self.prompts.clear()
+
+    def _bot_name(self) -> str:
+        return self.state.users[BOT_USER].name
 
     def _names(self) -> text.Names:
         users: Mapping[str, str] = {user.name: user.id for user in self.state.users.values()}
         named = [channel for channel in self.state.channels.values() if channel.kind is not ChannelKind.IM]
         return text.Names(users, {channel.name: channel.id for channel in named})
+
+
+def seen_message(message: Json, user: str) -> Json:
+    """The message as this person sees it: without the buttons that are meant for others (`visible_to_user_ids`)."""
+    blocks = message.get("blocks", [])
+    return {**message, "blocks": seen_blocks(blocks, user)} if has_private_parts(blocks) else message
 
 
 def _reacted(reactions: list[Json], user: str, name: str, *, remove: bool) -> list[Json]:

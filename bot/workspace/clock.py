@@ -55,10 +55,11 @@ class Clock:
         return timer
 
     async def sleep(self, delay_s: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        timer = self.later(delay_s, lambda: woken.done() or woken.set_result(None))
+        """Wait that long on this clock."""
+        woken = asyncio.Event()
+        timer = self.later(delay_s, woken.set)
         try:
-            await woken
+            await woken.wait()
         finally:
             timer.cancel()
 

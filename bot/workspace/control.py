@@ -4,34 +4,28 @@ A person can do here what Slack's client lets them do, nothing more. It refuses 
 where a code alone does not tell.
 """
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 
+from bot.workspace import payloads
+from bot.workspace.chat import seen_message
+from bot.workspace.control_events import LiveEvents
 from bot.workspace.control_interactions import Interactions
-from bot.workspace.faults import Faults, fault_from
+from bot.workspace.control_operator import Operator
+from bot.workspace.faults import Faults
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused
-from bot.workspace.seed import (
-    BOT_NAME,
-    BOT_USER,
-    TEAM_ID,
-    TEAM_NAME,
-    Channel,
-    ChannelKind,
-    MessageShortcut,
-    SlashCommand,
-    User,
-)
+from bot.workspace.seed import BOT_USER, TEAM_ID, TEAM_NAME, Channel, ChannelKind, User
 from bot.workspace.services import Services
 from bot.workspace.state import Json
 from bot.workspace.web_api import WebApi
 
-SSE_HEARTBEAT_S: Final = 15.0
 BASE: Final = "/_control"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,55 +33,49 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Control:
     """The control API of one workspace."""
 
-    def __init__(
-        self,
-        services: Services,
-        web_api: WebApi,
-        feed: Feed,
-        faults: Faults,
-        *,
-        commands: Sequence[SlashCommand],
-        shortcuts: Sequence[MessageShortcut],
-    ) -> None:
+    def __init__(self, services: Services, web_api: WebApi, feed: Feed, faults: Faults) -> None:
         self._services = services
-        self._web_api = web_api
-        self._feed = feed
-        self._faults = faults
-        self._commands = commands
-        self._shortcuts = shortcuts
-        self._interactions = Interactions(services, feed, commands)
+        self._app = services.app
+        self._interactions = Interactions(services, feed)
+        self._operator = Operator(services, web_api, feed, faults)
+        self._live = LiveEvents(services, feed)
 
     def routes(self) -> list[web.RouteDef]:
-        act = self._interactions
+        act, operator = self._interactions, self._operator
         posts: dict[str, Callable[[Json], Awaitable[Json]]] = {
             "post": _soon(lambda body: {"ts": self._post(body)["ts"]}),
             "edit": _soon(self._edit),
             "delete": _soon(self._delete),
             "react": _soon(self._react),
             "invite": _soon(self._invite),
-            "fault": _soon(self._fault),
+            "dismiss": _soon(self._dismiss),
             "command": act.command,
             "action": act.action,
             "submit": act.submit,
             "close": act.close,
             "shortcut": act.shortcut,
+            "global_shortcut": act.global_shortcut,
+            "suggest": act.suggest,
+            "stop": _soon(self._stop),
+            "context": _soon(self._context),
             "home": _soon(lambda body: act.open_tab(_user(body), "home")),
             "messages_tab": _soon(lambda body: act.open_tab(_user(body), "messages")),
-            "disconnect": self._disconnect,
+            **operator.posts(),
         }
         gets: dict[str, Callable[[web.Request], Json]] = {
             "state": self._state,
             "messages": self._messages,
             "views": lambda request: {"views": self._services.views.stack(self._asker(request).id)},
             "home": lambda request: {"view": self._services.state.homes.get(self._asker(request).id)},
-            "calls": lambda request: {
-                "calls": self._web_api.calls(int(request.query.get("since", "0") or 0))
-            },
+            "calls": lambda request: operator.calls(request.query.get("since", "0")),
+            "frames": lambda request: operator.frames(request.query.get("since", "0")),
         }
         return [
             *(web.post(f"{BASE}/{name}", _posted(act_on)) for name, act_on in posts.items()),
             *(web.get(f"{BASE}/{name}", _got(answer)) for name, answer in gets.items()),
-            web.get(f"{BASE}/events", self._events),
+            web.post(f"{BASE}/upload", self._upload),
+            web.get(f"{BASE}/events", self._live.by_stream),
+            web.get(f"{BASE}/ws", self._live.by_socket),
         ]
 
     def _asker(self, request: web.Request) -> User:
@@ -113,16 +101,26 @@ class Control:
                 for one in state.users.values()
             ],
             "channels": [_shown_channel(channel, me) for channel in channels],
-            "commands": [asdict(command) for command in self._commands],
-            "shortcuts": [asdict(shortcut) for shortcut in self._shortcuts],
-            "app": {"bot_user": BOT_USER, "name": BOT_NAME},
+            "commands": [asdict(command) for command in self._app.commands],
+            "shortcuts": [asdict(shortcut) for shortcut in self._app.shortcuts],
+            "global_shortcuts": [asdict(shortcut) for shortcut in self._app.global_shortcuts],
+            "app": {"bot_user": BOT_USER, "name": self._app.bot_name},
+            "agent": {
+                "description": self._app.description,
+                "prompts": [asdict(prompt) for prompt in self._app.prompts],
+            },
+            "home_tab": self._app.home_tab,
+            "scopes": list(self._app.scopes),
+            "installed": self._services.outbox.installed,
+            "sessions": self._services.sessions.seen_by(me.id),
+            "can_stop": self._services.sessions.can_stop,
             "statuses": self._services.chat.statuses(me.id),
             "prompts": [
                 prompts
                 for channel, prompts in self._services.chat.prompts.items()
                 if me.id in state.channels[channel].members
             ],
-            "connected": self._services.hub.count,
+            "connected": self._services.outbox.count,
         }
 
     def _messages(self, request: web.Request) -> Json:
@@ -133,7 +131,8 @@ class Control:
             return {"messages": whispers}
         thread_ts = request.query.get("thread_ts")
         mine = [one for one in whispers if one.get("thread_ts") == thread_ts]
-        shown = [*(chat.shown(channel, message) for message in self._said(channel, thread_ts)), *mine]
+        said = [chat.shown(channel, message) for message in self._said(channel, thread_ts)]
+        shown = [seen_message(message, me.id) for message in (*said, *mine)]
         return {"messages": sorted(shown, key=lambda message: str(message["ts"]))}
 
     def _said(self, channel: Channel, thread_ts: str | None) -> list[Json]:
@@ -179,53 +178,54 @@ class Control:
         self._services.chat.join(invited.id, channel, inviter=inviter.id)
         return {}
 
-    def _fault(self, body: Json) -> Json:
-        if body.get("clear"):
-            self._faults.clear()
-        else:
-            self._faults.add(fault_from(body))
+    def _dismiss(self, body: Json) -> Json:
+        """Take an ephemeral message off this person's screen for good."""
+        user = self._services.chat.user(_user(body))
+        channel = self._readable(user, _at(body))
+        if self._services.chat.whisper_at(user.id, channel.id, _ts(body)) is None:
+            raise Refused("message_not_found", detail="Only messages that nobody else sees can be dismissed.")
+        self._services.chat.forget_whisper(user.id, channel, _ts(body))
         return {}
 
-    async def _disconnect(self, body: Json) -> Json:
-        hub = self._services.hub
-        if body.get("hard"):
-            return {"count": hub.drop()}
-        return {"count": await hub.disconnect(str(body.get("reason") or "refresh_requested"))}
+    def _stop(self, body: Json) -> Json:
+        user = self._services.chat.user(_user(body))
+        channel = self._services.chat.channel_for(user.id, _at(body))
+        self._services.sessions.stop(user.id, channel, str(body.get("thread_ts") or ""))
+        return {}
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
+    def _context(self, body: Json) -> Json:
+        """The person looks at a channel beside the agent; none (`channel` absent) is told as an empty context."""
+        user = self._services.chat.user(_user(body))
+        viewed = self._services.chat.channel_for(user.id, _at(body)).id if _at(body) else None
+        agent = self._services.state.direct_message_with(user.id)
+        event_ts = self._services.state.next_ts()
+        event = payloads.app_context_changed_event(user.id, agent.id, viewed, event_ts)
+        return {"told": self._services.outbox.emit(event)}
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        """A multipart form: user, channel?, thread_ts?, text?, and any number of files.
+
+        Without a channel nothing is shared: the files are kept for a form's file_input, and `kept` describes them.
+        """
+        form = await request.post()
+        files = [
+            (field.filename, await asyncio.to_thread(field.file.read))
+            for field in form.values()
+            if isinstance(field, web.FileField)
+        ]
+        said = {name: str(form.get(name) or "") for name in ("user", "channel", "thread_ts", "text")}
         try:
-            listener = self._feed.join(self._asker(request).id)
+            user = self._services.chat.user(said["user"])
+            if not said["channel"]:
+                kept = self._services.uploads.keep_as_person(user.id, files)
+                return web.json_response({"ok": True, "files": [one["id"] for one in kept], "kept": kept})
+            channel = self._services.chat.channel_for(user.id, said["channel"])
+            ids = self._services.uploads.share_as_person(
+                user.id, channel, said["text"], files, said["thread_ts"] or None
+            )
         except Refused as refused:
             return _refusal(refused)
-        headers = {
-            "Content-Type": "text/event-stream",
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-        }
-        response = web.StreamResponse(headers=headers)
-        try:
-            await response.prepare(request)
-            connected = json.dumps({"type": "connected", "count": self._services.hub.count})
-            await response.write(f"retry: 1000\ndata: {connected}\n\n".encode())
-            while await _forward(listener.next, response):
-                pass
-        except ConnectionError:
-            pass
-        finally:
-            self._feed.leave(listener)
-        return response
-
-
-async def _forward(next_: Callable[[float], Awaitable[str | None]], response: web.StreamResponse) -> bool:
-    try:
-        data = await next_(SSE_HEARTBEAT_S)
-    except TimeoutError:
-        await response.write(b": still here\n\n")
-        return True
-    if data is None:
-        return False
-    await response.write(f"data: {data}\n\n".encode())
-    return True
+        return web.json_response({"ok": True, "files": ids}, headers={"Cache-Control": "no-store"})
 
 
 def _shown_channel(channel: Channel, me: User) -> Json:

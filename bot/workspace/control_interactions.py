@@ -4,31 +4,34 @@ It refuses what Slack's client would not send (an unknown command, a missing req
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from bot.workspace import interactive, payloads
-from bot.workspace.blocks import elements_of
+from bot.workspace.blocks import Interactive, elements_of, seen_blocks
+from bot.workspace.delivery import NotAcknowledged
+from bot.workspace.element_rules import OPTION, OPTION_GROUP
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused
 from bot.workspace.responses import checked_blocks
-from bot.workspace.seed import Channel, SlashCommand, User
+from bot.workspace.rules import array
+from bot.workspace.seed import Channel, User
 from bot.workspace.services import Services
-from bot.workspace.socket_mode import NotAcknowledged
 from bot.workspace.state import Json
 
+MAX_OFFERED: Final = 100
 TROUBLE: Final = "We had some trouble connecting. Try again?"
 
 
 class Interactions:
     """Sends interactions to the app and does what it answers."""
 
-    def __init__(self, services: Services, feed: Feed, commands: Sequence[SlashCommand]) -> None:
+    def __init__(self, services: Services, feed: Feed) -> None:
         self._services = services
         self._chat = services.chat
         self._views = services.views
         self._feed = feed
-        self._commands = {command.command: command for command in commands}
+        self._commands = {command.command: command for command in services.app.commands}
 
     async def command(self, body: Json) -> Json:
         """A slash command; `response` is the ephemeral (or public) message of its acknowledgement, if it has one."""
@@ -47,7 +50,7 @@ class Interactions:
             trigger_id=self._views.trigger(user.id),
         )
         try:
-            answer = await self._services.hub.request("slash_commands", payload)
+            answer = await self._services.outbox.request("slash_commands", payload)
             return self._shown_answer(user, channel, answer)
         except (NotAcknowledged, Refused) as problem:
             code = str(problem) if isinstance(problem, NotAcknowledged) else "invalid_command_response"
@@ -74,11 +77,7 @@ class Interactions:
                 "invalid_arguments",
                 detail="container is {type: message, channel, ts} or {type: view, view_id}.",
             )
-        try:
-            await self._services.hub.request("interactive", payload)
-        except NotAcknowledged as problem:
-            self._notice(user, f"{TROUBLE} ({problem})")
-            raise Refused(str(problem)) from problem
+        await self._send(user, payload)
         return {}
 
     def _message_action(self, user: User, body: Json) -> Json:
@@ -86,7 +85,7 @@ class Interactions:
         channel = self._chat.channel_for(user.id, str(where.get("channel") or ""))
         whispered = self._chat.whisper_at(user.id, channel.id, str(where.get("ts") or ""))
         message = whispered or self._chat.message(channel, str(where.get("ts") or ""))
-        done = self._done(message.get("blocks", []), body)
+        done = self._done(seen_blocks(message.get("blocks", []), user.id), body)
         thread_ts = message.get("thread_ts")
         container = {
             "type": "message",
@@ -138,11 +137,7 @@ class Interactions:
             "view": view,
             "response_urls": self._response_urls(user, view),
         }
-        try:
-            return self._follow(user, view, await self._services.hub.request("interactive", payload))
-        except NotAcknowledged as problem:
-            self._notice(user, f"{TROUBLE} ({problem})")
-            raise Refused(str(problem)) from problem
+        return self._follow(user, view, await self._send(user, payload))
 
     def _follow(self, user: User, view: Json, answer: Json) -> Json:
         """Do what the acknowledgement of a submission asks for."""
@@ -195,7 +190,7 @@ class Interactions:
                     "is_cleared": len(closed) > 1,
                 }
                 try:
-                    await self._services.hub.request("interactive", payload)
+                    await self._services.outbox.request("interactive", payload)
                 except NotAcknowledged as problem:
                     self._notice(user, f"{TROUBLE} ({problem})")
         return {}
@@ -205,36 +200,113 @@ class Interactions:
         user = self._chat.user(str(body.get("user") or ""))
         channel = self._chat.channel_for(user.id, str(body.get("channel") or ""))
         message = self._chat.message(channel, str(body.get("ts") or ""))
+        callback_id = str(body.get("callback_id") or "")
+        _registered(callback_id, [one.callback_id for one in self._services.app.shortcuts])
         path = self._services.responses.issue(user.id, channel, thread_ts=message.get("thread_ts"))
         payload = payloads.interaction("message_action", user, trigger_id=self._views.trigger(user.id)) | {
             "action_ts": f"{time.time():.6f}",
-            "callback_id": str(body.get("callback_id") or ""),
+            "callback_id": callback_id,
             "channel": payloads.interaction_channel(channel),
             "message_ts": message["ts"],
             "message": payloads.for_app(self._chat.shown(channel, message)),
             "response_url": self._url(path),
         }
-        try:
-            await self._services.hub.request("interactive", payload)
-        except NotAcknowledged as problem:
-            self._notice(user, f"{TROUBLE} ({problem})")
-            raise Refused(str(problem)) from problem
+        await self._send(user, payload)
         return {}
+
+    async def global_shortcut(self, body: Json) -> Json:
+        """A shortcut from the workspace's menu; it belongs to no message and no channel."""
+        user = self._chat.user(str(body.get("user") or ""))
+        callback_id = str(body.get("callback_id") or "")
+        _registered(callback_id, [one.callback_id for one in self._services.app.global_shortcuts])
+        payload = payloads.interaction("shortcut", user, trigger_id=self._views.trigger(user.id))
+        payload |= {"callback_id": callback_id, "action_ts": f"{time.time():.6f}"}
+        await self._send(user, {key: value for key, value in payload.items() if key != "api_app_id"})
+        return {}
+
+    async def suggest(self, body: Json) -> Json:
+        """What the app offers in an external select: `options` or `option_groups`."""
+        user = self._chat.user(str(body.get("user") or ""))
+        value = str(body.get("value") or "")
+        payload = payloads.interaction("block_suggestion", user) | {"value": value}
+        if body.get("view_id"):
+            view = self._views.view_of(user.id, str(body["view_id"]))
+            blocks = view["blocks"]
+            payload |= {"view": view, "container": {"type": "view", "view_id": view["id"]}}
+        else:
+            channel = self._chat.channel_for(user.id, str(body.get("channel") or ""))
+            ts = str(body.get("ts") or "")
+            whispered = self._chat.whisper_at(user.id, channel.id, ts)
+            message = whispered or self._chat.message(channel, ts)
+            blocks = message.get("blocks", [])
+            payload |= {
+                "container": {
+                    "type": "message",
+                    "message_ts": ts,
+                    "channel_id": channel.id,
+                    "is_ephemeral": whispered is not None,
+                },
+                "channel": payloads.interaction_channel(channel),
+                "message": payloads.for_app(self._chat.shown(channel, message)),
+            }
+        found = _searched(blocks, body, value)
+        payload |= {"action_id": found.element["action_id"], "block_id": found.block["block_id"]}
+        return _offered(await self._send(user, payload))
 
     def open_tab(self, user_id: str, tab: str) -> Json:
         """The person opens the app's Home or Messages tab; the app hears `app_home_opened`."""
         user = self._chat.user(user_id)
+        if tab == "home" and not self._services.app.home_tab:
+            raise Refused(
+                "not_enabled", detail="The app has no Home tab (features.app_home.home_tab_enabled)."
+            )
         channel = self._services.state.direct_message_with(user.id)
         view = self._services.state.homes.get(user.id)
         event = payloads.app_home_opened_event(user.id, channel.id, tab, view, self._services.state.next_ts())
-        self._services.hub.emit(event)
+        self._services.outbox.emit(event)
         return {}
+
+    async def _send(self, user: User, payload: Json) -> Json:
+        """Send an interaction; the app's answer. Raises Refused, after telling the person, if it does not take it."""
+        try:
+            return await self._services.outbox.request("interactive", payload)
+        except NotAcknowledged as problem:
+            self._notice(user, f"{TROUBLE} ({problem})")
+            raise Refused(str(problem)) from problem
 
     def _notice(self, user: User, text: str) -> None:
         self._feed.publish({"type": "notice", "text": text}, to={user.id})
 
     def _url(self, path: str) -> str:
         return self._services.url + path
+
+
+def _registered(callback_id: str, known: list[str]) -> None:
+    if callback_id not in known:
+        raise Refused("shortcut_not_found", detail=f"The app registered {', '.join(known) or 'no shortcut'}.")
+
+
+def _searched(blocks: list[Json], body: Json, value: str) -> Interactive:
+    """The external select people type into. Raises Refused: action_not_found, invalid_arguments."""
+    found = interactive.find(
+        blocks, str(body.get("action_id") or ""), block_id=body.get("block_id") or None, value=None
+    )
+    if not found.element["type"].endswith("external_select"):
+        raise Refused("invalid_arguments", detail="Only an external select asks the app for options.")
+    least = int(found.element.get("min_query_length", 3))
+    if len(value) < least:
+        raise Refused("query_too_short", detail=f"Type at least {least} characters.")
+    return found
+
+
+def _offered(answer: Json) -> Json:
+    """The app's options, checked as Slack checks them. Raises Refused: invalid_options."""
+    key = "option_groups" if "option_groups" in answer else "options"
+    rule = OPTION_GROUP if key == "option_groups" else OPTION
+    offered = answer.get(key, [])
+    if problems := list(array(rule, 0, MAX_OFFERED)(offered, f"/{key}")):
+        raise Refused("invalid_options", detail=problems[0])
+    return {key: offered}
 
 
 def _with(done: Json, body: Json, *, before: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:

@@ -59,9 +59,7 @@ class Feed:
             for listener in audience:
                 listener.push(data)
 
-    def publish_for_each(
-        self, change_for: Callable[[str], Json], *, to: Collection[str] | None
-    ) -> None:
+    def publish_for_each(self, change_for: Callable[[str], Json], *, to: Collection[str] | None) -> None:
         """As `publish`, where not everybody sees the same: `change_for(user)` is what that user is told."""
         for listener in self._listeners:
             if to is None or listener.user in to:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from bot.errors import PublicError
 from bot.workspace.seed import (
@@ -35,7 +35,6 @@ ALL_SCOPES: Final = (
     "channels:write.invites",
     "chat:write",
     "chat:write.customize",
-    "chat:write.public",
     "commands",
     "emoji:read",
     "files:read",
@@ -132,9 +131,7 @@ def app_of(manifest: Mapping[str, Any]) -> App:
         scopes=scopes,
         events=frozenset(settings.part("event_subscriptions").strings("bot_events")),
         description=_description(agent),
-        prompts=[
-            Prompt(one.text("title"), one.text("message")) for one in agent.parts("suggested_prompts")
-        ],
+        prompts=[Prompt(one.text("title"), one.text("message")) for one in agent.parts("suggested_prompts")],
         home_tab=home.flag("home_tab_enabled"),
         interactive=settings.part("interactivity").flag("is_enabled"),
     )

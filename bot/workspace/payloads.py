@@ -25,16 +25,26 @@ from bot.workspace.seed import (
 )
 from bot.workspace.state import Json
 
-CHANNEL_TYPES: Final = {ChannelKind.PUBLIC: "channel", ChannelKind.PRIVATE: "group", ChannelKind.IM: "im"}
-INTERACTION_NAMES: Final = {ChannelKind.PRIVATE: "privategroup", ChannelKind.IM: "directmessage"}
+CHANNEL_TYPES: Final = {
+    ChannelKind.PUBLIC: "channel",
+    ChannelKind.PRIVATE: "group",
+    ChannelKind.IM: "im",
+    ChannelKind.MPIM: "mpim",
+}
+INTERACTION_NAMES: Final = {
+    ChannelKind.PRIVATE: "privategroup",
+    ChannelKind.IM: "directmessage",
+    ChannelKind.MPIM: "mpdm",
+}
+NOT_FOR_APPS: Final = {"streaming", "streaming_state", "ephemeral", "metadata"}
 ICON: Final = "https://a.slack-edge.com/80588/img/plugins/app/bot_{size}.png"
 
 
-def bot_profile() -> Json:
+def bot_profile(name: str = BOT_NAME) -> Json:
     return {
         "id": BOT_ID,
         "app_id": APP_ID,
-        "name": BOT_NAME,
+        "name": name,
         "deleted": False,
         "updated": 0,
         "team_id": TEAM_ID,
@@ -58,8 +68,10 @@ def persons_message(user: str, ts: str, text: str, blocks: list[Json], *, thread
     return message
 
 
-def bots_message(ts: str, text: str, blocks: list[Json] | None, *, thread_ts: str | None) -> Json:
-    """A message of the app's bot user."""
+def bots_message(
+    ts: str, text: str, blocks: list[Json] | None, *, thread_ts: str | None, name: str = BOT_NAME
+) -> Json:
+    """A message of the app's bot user, whose handle is `name`."""
     message: Json = {
         "type": "message",
         "user": BOT_USER,
@@ -68,7 +80,7 @@ def bots_message(ts: str, text: str, blocks: list[Json] | None, *, thread_ts: st
         "text": text,
         "ts": ts,
         "team": TEAM_ID,
-        "bot_profile": bot_profile(),
+        "bot_profile": bot_profile(name),
     }
     if blocks:
         message["blocks"] = blocks
@@ -111,10 +123,11 @@ def with_thread(message: Json, replies: list[Json], parent: Json | None = None) 
 
 def for_app(message: Json) -> Json:
     """The message without what only the page is told, and without metadata (which needs to be asked for)."""
-    return {key: value for key, value in message.items() if key not in ("streaming", "ephemeral", "metadata")}
+    return {key: value for key, value in message.items() if key not in NOT_FOR_APPS}
 
 
-def user_object(user: User) -> Json:
+def user_object(user: User, *, email: bool = True) -> Json:
+    """A member; without `email` as an app without the scope users:read.email sees them."""
     profile: Json = {
         "real_name": user.real_name,
         "real_name_normalized": user.real_name,
@@ -129,7 +142,7 @@ def user_object(user: User) -> Json:
     }
     if user.is_bot:
         profile |= {"api_app_id": APP_ID, "bot_id": BOT_ID, "always_active": True}
-    else:
+    elif email:
         profile["email"] = f"{user.name}@{TEAM_DOMAIN}.invalid"
     return {
         "id": user.id,
@@ -167,7 +180,7 @@ def channel_object(channel: Channel, *, num_members: bool = True, listed: bool =
             "priority": 0,
             "updated": channel.created * 1000,
         }
-    private = channel.kind is ChannelKind.PRIVATE
+    private = channel.kind is not ChannelKind.PUBLIC
     text = {"value": channel.topic, "creator": "U0ANN", "last_set": channel.created}
     shown: Json = {
         "id": channel.id,
@@ -176,7 +189,7 @@ def channel_object(channel: Channel, *, num_members: bool = True, listed: bool =
         "is_channel": not private,
         "is_group": private,
         "is_im": False,
-        "is_mpim": False,
+        "is_mpim": channel.kind is ChannelKind.MPIM,
         "is_private": private,
         "is_general": channel.id == "C0GENERAL",
         "is_archived": False,
@@ -202,8 +215,8 @@ def team_object(url: str) -> Json:
     return {"id": TEAM_ID, "name": TEAM_NAME, "url": f"{url}/", "domain": TEAM_DOMAIN, "email_domain": ""}
 
 
-def bot_object() -> Json:
-    shown = {key: value for key, value in bot_profile().items() if key != "team_id"}
+def bot_object(name: str = BOT_NAME) -> Json:
+    shown = {key: value for key, value in bot_profile(name).items() if key != "team_id"}
     return {**shown, "user_id": BOT_USER}
 
 
@@ -315,6 +328,78 @@ def member_joined_event(user: str, channel: Channel, inviter: str | None, event_
     if inviter:
         event["inviter"] = inviter
     return event_callback(event, kind="member_joined_channel")
+
+
+def pin_event(kind: str, user: str, channel: str, message: Json, event_ts: str) -> Json:
+    """`kind` is pin_added or pin_removed."""
+    item = {"type": "message", "channel": channel, "message": for_app(message)}
+    event = {"type": kind, "user": user, "channel_id": channel, "item": item, "event_ts": event_ts}
+    return event_callback(event, kind=kind)
+
+
+def metadata_posted_event(channel: str, message: Json, event_ts: str) -> Json:
+    event = {
+        "type": "message_metadata_posted",
+        "app_id": APP_ID,
+        "bot_id": BOT_ID,
+        "user_id": BOT_USER,
+        "team_id": TEAM_ID,
+        "channel_id": channel,
+        "metadata": message["metadata"],
+        "message_ts": message["ts"],
+        "event_ts": event_ts,
+    }
+    return event_callback(event, kind="message_metadata_posted")
+
+
+def file_shared_event(file: str, user: str, channel: str, event_ts: str) -> Json:
+    event = {
+        "type": "file_shared",
+        "file_id": file,
+        "user_id": user,
+        "file": {"id": file},
+        "channel_id": channel,
+        "event_ts": event_ts,
+    }
+    return event_callback(event, kind="file_shared")
+
+
+def agent_session_stopped_event(
+    user: str, channel: str, thread_ts: str, streaming: list[str], event_ts: str
+) -> Json:
+    """`streaming` are the messages whose streams the click ended."""
+    event = {
+        "type": "agent_session_stopped",
+        "user": user,
+        "channel": channel,
+        "thread_ts": thread_ts,
+        "streaming_message_ts": streaming,
+        "event_ts": event_ts,
+    }
+    return event_callback(event, kind="agent_session_stopped")
+
+
+def app_context_changed_event(user: str, agent_channel: str, viewed: str | None, event_ts: str) -> Json:
+    """`viewed` is the channel the person looks at beside the agent; None for none."""
+    entity = {"type": "slack#/types/channel_id", "value": viewed, "team_id": TEAM_ID}
+    event = {
+        "type": "app_context_changed",
+        "user": user,
+        "channel": agent_channel,
+        "context": {"entities": [entity]} if viewed else {},
+        "event_ts": event_ts,
+    }
+    return event_callback(event, kind="app_context_changed")
+
+
+def app_uninstalled_event() -> Json:
+    return event_callback({"type": "app_uninstalled"}, kind="app_uninstalled")
+
+
+def tokens_revoked_event() -> Json:
+    return event_callback(
+        {"type": "tokens_revoked", "tokens": {"oauth": [], "bot": [BOT_USER]}}, kind="tokens_revoked"
+    )
 
 
 def interaction(kind: str, user: User, *, trigger_id: str | None = None) -> Json:

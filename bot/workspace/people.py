@@ -65,6 +65,46 @@ class Person:
     async def shortcut(self, channel: str, ts: str, callback_id: str) -> None:
         await self._act("shortcut", channel=channel, ts=ts, callback_id=callback_id)
 
+    async def global_shortcut(self, callback_id: str) -> None:
+        """A shortcut of the workspace's own menu."""
+        await self._act("global_shortcut", callback_id=callback_id)
+
+    async def stop(self, channel: str, thread_ts: str) -> None:
+        """Press Stop while the app is at work in a thread."""
+        await self._act("stop", channel=channel, thread_ts=thread_ts)
+
+    async def upload(
+        self, channel: str, files: Mapping[str, bytes], text: str = "", thread_ts: str | None = None
+    ) -> list[str]:
+        """Send files by name; their ids. The message comes a moment later."""
+        form = aiohttp.FormData({"user": self.user, "channel": channel, "text": text})
+        if thread_ts:
+            form.add_field("thread_ts", thread_ts)
+        for name, content in files.items():
+            form.add_field("file", content, filename=name)
+        async with self._session.post(f"{self._url}/upload", data=form) as response:
+            ids: list[str] = self._checked("upload", await response.json())["files"]
+            return ids
+
+    async def dismiss(self, channel: str, ts: str) -> None:
+        """Take an ephemeral message off the screen."""
+        await self._act("dismiss", channel=channel, ts=ts)
+
+    async def suggest(
+        self, action_id: str, typed: str, *, channel: str = "", ts: str = "", view_id: str = ""
+    ) -> Json:
+        """Type into an external select of a message or modal: {"options": [...]} or {"option_groups": [...]}."""
+        where = {"view_id": view_id} if view_id else {"channel": channel, "ts": ts}
+        answer = await self._act("suggest", action_id=action_id, value=typed, **where)
+        return {key: answer[key] for key in ("options", "option_groups") if key in answer}
+
+    async def look_at(self, channel: str | None) -> None:
+        """Look at a channel with the agent beside it; None is nothing in particular."""
+        await self._act("context", channel=channel)
+
+    async def invite(self, channel: str, invited: str) -> None:
+        await self._act("invite", channel=channel, invited=invited)
+
     async def submit(self, view_id: str, values: Mapping[str, Any]) -> Json:
         """Fill in a modal by action_id and submit it: {"ok": True}, or {"errors": {block_id: sentence}}.
 

@@ -4,12 +4,12 @@ It refuses a sixth answer (`used_url`) and a late one (`expired_url`), as Slack 
 """
 
 import secrets
-import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bot.workspace.blocks import message_problems, with_ids
 from bot.workspace.chat import Chat
+from bot.workspace.clock import Clock
 from bot.workspace.refused import Refused, refused_for
 from bot.workspace.seed import Channel
 from bot.workspace.state import Json
@@ -34,8 +34,9 @@ class Ticket:
 class Responses:
     """All response_urls that were given out."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: Chat, clock: Clock) -> None:
         self._chat = chat
+        self._clock = clock
         self._tickets: dict[str, Ticket] = {}
 
     def issue(
@@ -50,14 +51,17 @@ class Responses:
         """The path of a fresh response_url: `/response/...`."""
         token = secrets.token_urlsafe(18)
         self._tickets[token] = Ticket(
-            user, channel, original_ts, ephemeral, thread_ts, time.monotonic() + TTL_S
+            user, channel, original_ts, ephemeral, thread_ts, self._clock.now() + TTL_S
         )
         return f"/response/{token}"
+
+    def reset(self) -> None:
+        self._tickets.clear()
 
     def answer(self, token: str, body: Json) -> None:
         """Raises Refused: expired_url, used_url, no_text, invalid_blocks, message_not_found."""
         ticket = self._tickets.get(token)
-        if ticket is None or ticket.until < time.monotonic():
+        if ticket is None or ticket.until < self._clock.now():
             raise Refused("expired_url")
         if ticket.uses >= USES:
             raise Refused("used_url")

@@ -7,23 +7,32 @@ foreign host name makes through a browser.
 import asyncio
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
 from bot.errors import PublicError
 from bot.workspace.chat import Chat
+from bot.workspace.clock import Clock
 from bot.workspace.control import Control
+from bot.workspace.delivery import Outbox, Transport
 from bot.workspace.faults import Faults
+from bot.workspace.features import Features
 from bot.workspace.feed import Feed
+from bot.workspace.frames import Frames
+from bot.workspace.http_delivery import HttpDelivery
+from bot.workspace.manifest import App, app_of
+from bot.workspace.rate_limits import RateLimits
 from bot.workspace.refused import Refused
 from bot.workspace.responses import Responses
+from bot.workspace.schedule import Schedule
 from bot.workspace.seed import BOT_TOKEN, DEFAULT_COMMANDS, DEFAULT_SHORTCUTS, MessageShortcut, SlashCommand
 from bot.workspace.services import Services
+from bot.workspace.sessions import Sessions
 from bot.workspace.socket_mode import SocketHub
 from bot.workspace.state import State
 from bot.workspace.streams import Streams
@@ -46,7 +55,6 @@ CONTENT_TYPES: Final = {
     ".woff2": "font/woff2",
     ".txt": "text/plain",
 }
-HOUSEKEEPING_S: Final = 5.0
 SHUTDOWN_S: Final = 2.0
 FILE_POLICY: Final = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -62,10 +70,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LocalWorkspace:
-    """A Slack workspace on this machine, for an unmodified slack_bolt app and for people with a browser.
+    """A Slack workspace on this machine, for an unmodified Slack app and for people with a browser.
 
-    port 0 lets the system choose. Without `state_file` everything is forgotten at the end. `ack_timeout_s` is the time
-    the app has to acknowledge an envelope, `stream_ttl_s` the life of a streamed answer, `trigger_ttl_s` of a trigger_id.
+    port 0 lets the system choose. Without `state_file` everything is forgotten at the end.
+    `manifest` is the app's: it decides commands, shortcuts, scopes and events; without one the app may do everything, and
+    `commands` and `shortcuts` say what it registered. With `request_url` and `signing_secret` the app is told by signed
+    HTTP requests instead of Socket Mode. `ack_timeout_s` is the time the app has to acknowledge, `stream_ttl_s` the life
+    of a streamed answer, `trigger_ttl_s` of a trigger_id, `share_delay_s` the time from an upload to its message.
+    `rate_limits` turns Slack's tiers on. Raises PublicError for a manifest that cannot be used.
     """
 
     def __init__(
@@ -73,29 +85,46 @@ class LocalWorkspace:
         *,
         port: int,
         state_file: Path | None = None,
+        manifest: Mapping[str, Any] | None = None,
         faults: Faults | None = None,
+        features: Features | None = None,
+        request_url: str | None = None,
+        signing_secret: str | None = None,
+        rate_limits: bool = False,
         ack_timeout_s: float = 3.0,
         stream_ttl_s: float = 300.0,
         trigger_ttl_s: float = 3.0,
+        share_delay_s: float = 0.2,
         extra_people: int = 0,
         commands: Sequence[SlashCommand] = DEFAULT_COMMANDS,
         shortcuts: Sequence[MessageShortcut] = DEFAULT_SHORTCUTS,
     ) -> None:
         self.url = f"http://{HOST}:{port}"
         self.faults = faults or Faults()
+        self.features = features or Features()
+        self.clock = Clock()
+        self.app = App(commands=commands, shortcuts=shortcuts) if manifest is None else app_of(manifest)
         self._port = port
         self._state_file = state_file
+        self._request_url = _checked_url(request_url, signing_secret)
+        self._signing_secret = signing_secret or ""
+        self._limits = RateLimits(self.clock) if rate_limits else None
         self._ack_timeout_s = ack_timeout_s
         self._stream_ttl_s = stream_ttl_s
         self._trigger_ttl_s = trigger_ttl_s
+        self._share_delay_s = share_delay_s
         self._extra_people = extra_people
-        self._commands = commands
-        self._shortcuts = shortcuts
         self._running: _Running | None = None
 
     async def start(self) -> None:
         """Listen. Raises PublicError if the port is taken or the state file cannot be used."""
-        state = State(self._state_file, extra_people=self._extra_people)
+        state = State(
+            self._state_file,
+            extra_people=self._extra_people,
+            bot_name=self.app.bot_name,
+            app_name=self.app.name,
+            clock=self.clock,
+        )
         try:
             self._running = await self._listen(state)
         except BaseException:
@@ -107,9 +136,10 @@ class LocalWorkspace:
         running, self._running = self._running, None
         if running is None:
             return
-        running.housekeeping.cancel()
         running.services.streams.close()
+        self.clock.reset()
         running.feed.close()
+        await running.services.outbox.transport.close()
         await running.services.hub.close()
         await running.runner.cleanup()
         running.services.state.close()
@@ -123,32 +153,61 @@ class LocalWorkspace:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         await web.SockSite(runner, sock).start()
-        services.hub.resume()
-        return _Running(runner, services, feed, asyncio.create_task(_keep_house(services)))
+        services.outbox.transport.resume()
+        services.schedule.resume()
+        return _Running(runner, services, feed)
 
     def _services(self, state: State, feed: Feed) -> Services:
-        hub = SocketHub(
-            state,
-            ack_timeout_s=self._ack_timeout_s,
-            on_count=lambda count: feed.publish({"type": "connected", "count": count}, to=None),
-        )
-        chat = Chat(state, feed, hub)
+        def tell(count: int) -> None:
+            feed.publish({"type": "connected", "count": count}, to=None)
+
+        frames = Frames(feed)
+        hub = SocketHub(state, frames, ack_timeout_s=self._ack_timeout_s, on_count=tell)
+        outbox = Outbox(self.app, self._http(state, frames, tell) or hub)
+        chat = Chat(state, feed, outbox, self.clock)
+        streams = Streams(chat, self.clock, ttl_s=self._stream_ttl_s)
         return Services(
             url=self.url,
+            app=self.app,
+            clock=self.clock,
+            features=self.features,
             state=state,
-            chat=chat,
+            frames=frames,
             hub=hub,
-            views=Views(state, feed, trigger_ttl_s=self._trigger_ttl_s),
-            responses=Responses(chat),
-            streams=Streams(chat, ttl_s=self._stream_ttl_s),
-            uploads=Uploads(state, chat, url=self.url),
+            outbox=outbox,
+            chat=chat,
+            views=Views(state, feed, self.clock, trigger_ttl_s=self._trigger_ttl_s),
+            responses=Responses(chat, self.clock),
+            streams=streams,
+            sessions=Sessions(chat, feed, outbox, streams),
+            schedule=Schedule(state, chat, self.clock),
+            uploads=Uploads(
+                state,
+                chat,
+                outbox,
+                self.clock,
+                self.features,
+                url=self.url,
+                share_delay_s=self._share_delay_s,
+            ),
+        )
+
+    def _http(self, state: State, frames: Frames, tell: Callable[[int], None]) -> Transport | None:
+        if self._request_url is None:
+            return None
+        return HttpDelivery(
+            state,
+            frames,
+            self.clock,
+            url=self._request_url,
+            signing_secret=self._signing_secret,
+            ack_timeout_s=self._ack_timeout_s,
+            on_count=tell,
         )
 
     def _app(self, services: Services, feed: Feed) -> web.Application:
-        web_api = WebApi(services, self.faults)
-        control = Control(
-            services, web_api, feed, self.faults, commands=self._commands, shortcuts=self._shortcuts
-        )
+        web_api = WebApi(services, self.faults, feed, limits=self._limits)
+        control = Control(services, web_api, feed, self.faults)
         app = web.Application(middlewares=[_refuse_strangers], client_max_size=MAX_BYTES)
         app.add_routes(
             [
@@ -173,7 +232,20 @@ class _Running:
     runner: web.AppRunner
     services: Services
     feed: Feed
-    housekeeping: asyncio.Task[None]
+
+
+def _checked_url(url: str | None, secret: str | None) -> str | None:
+    if url is None:
+        return None
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise PublicError(
+            f"The request URL must be a web address such as http://127.0.0.1:3000/slack/events, not {url!r}."
+        )
+    if not secret:
+        raise PublicError(
+            "A request URL needs a signing secret: the one that the app checks signatures with."
+        )
+    return url
 
 
 def _bound(port: int) -> socket.socket:
@@ -197,12 +269,6 @@ def _not_listening(port: int, problem: Exception) -> PublicError:
     return PublicError(
         f"Port {port} cannot be opened ({problem}). Set WORKSPACE_PORT to a number from 1024 to 65535."
     )
-
-
-async def _keep_house(services: Services) -> None:
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_S)
-        services.chat.expire_statuses()
 
 
 @web.middleware
@@ -274,6 +340,8 @@ def _file(services: Services) -> Handler:
             raise web.HTTPForbidden(text="Send the bot token: Authorization: Bearer xoxb-...")
         file_id = request.match_info["id"]
         content = services.state.file_content(file_id)
+        if not own_page and "files:read" not in services.app.scopes:
+            raise web.HTTPForbidden(text="The app lacks the scope files:read.")
         if content is None:
             raise web.HTTPNotFound(text="file_not_found")
         file = services.state.files[file_id]

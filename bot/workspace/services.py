@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.workspace.chat import Chat
+from bot.workspace.clock import Clock
+from bot.workspace.delivery import Outbox
+from bot.workspace.features import Features
+from bot.workspace.frames import Frames
+from bot.workspace.manifest import App
 from bot.workspace.refused import refused_for
 from bot.workspace.responses import Responses
+from bot.workspace.schedule import Schedule
+from bot.workspace.sessions import Sessions
 from bot.workspace.socket_mode import SocketHub
 from bot.workspace.state import Json, State
 from bot.workspace.streams import Streams
@@ -23,12 +30,19 @@ class Services:
     """The parts of one workspace."""
 
     url: str
+    app: App
+    clock: Clock
+    features: Features
     state: State
-    chat: Chat
+    frames: Frames
     hub: SocketHub
+    outbox: Outbox
+    chat: Chat
     views: Views
     responses: Responses
     streams: Streams
+    sessions: Sessions
+    schedule: Schedule
     uploads: Uploads
 
 

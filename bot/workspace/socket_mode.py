@@ -12,11 +12,14 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from bot.workspace.delivery import NotAcknowledged
+from bot.workspace.frames import Frames
+from bot.workspace.refused import Refused
 from bot.workspace.seed import APP_ID
 from bot.workspace.state import Json, State, Undelivered
 
@@ -29,12 +32,9 @@ SEND_AGAIN_S: Final = 0.05
 CLOSE_S: Final = 2.0
 MAX_FRAME: Final = 16 * 1024 * 1024
 HOST: Final = "local-workspace"
+REASONS: Final = ("warning", "refresh_requested", "link_disabled", "too_many_websockets")
 
 log = logging.getLogger(__name__)
-
-
-class NotAcknowledged(Exception):
-    """The app did not take it: `dispatch_failed` (nothing connected) or `operation_timeout` (too slow)."""
 
 
 @dataclass(eq=False)
@@ -43,6 +43,8 @@ class Connection:
 
     ws: web.WebSocketResponse
     transport: asyncio.Transport | None
+    frames: Frames
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     retiring: bool = False
 
     async def send(self, frame: Json) -> bool:
@@ -51,14 +53,18 @@ class Connection:
             await self.ws.send_str(json.dumps(frame))
         except (ConnectionError, RuntimeError):
             return False
+        self.frames.sent(self.id, frame)
         return True
 
 
 class SocketHub:
     """All connections of the app, and what it still has to acknowledge."""
 
-    def __init__(self, state: State, *, ack_timeout_s: float, on_count: Callable[[int], None]) -> None:
+    def __init__(
+        self, state: State, frames: Frames, *, ack_timeout_s: float, on_count: Callable[[int], None]
+    ) -> None:
         self._state = state
+        self._frames = frames
         self._ack_timeout_s = ack_timeout_s
         self._on_count = on_count
         self._tickets: dict[str, float] = {}
@@ -118,10 +124,16 @@ class SocketHub:
             self._acks.pop(envelope_id, None)
 
     async def disconnect(self, reason: str) -> int:
-        """Ask every connection to come again, as Slack does every few hours. Returns how many were asked."""
+        """Ask every connection to come again, as Slack does every few hours. Returns how many were asked.
+
+        After `warning` a connection is still used for ten seconds; the other reasons end it for new envelopes at once.
+        Raises Refused: invalid_arguments.
+        """
+        if reason not in REASONS:
+            raise Refused("invalid_arguments", detail=f"reason is one of {', '.join(REASONS)}.")
         connections = self._live()
         for connection in connections:
-            connection.retiring = True
+            connection.retiring = reason != "warning"
             await connection.send({"type": "disconnect", "reason": reason, "debug_info": {"host": HOST}})
             self._own(self._close_later(connection))
         self._announce()
@@ -138,11 +150,16 @@ class SocketHub:
 
     async def close(self) -> None:
         """Close every connection and stop redelivering; what is unacknowledged stays in the state."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.forget()
         closing = [one.ws.close(code=WSCloseCode.GOING_AWAY) for one in self._connections]
         await asyncio.gather(*closing, return_exceptions=True)
+
+    async def forget(self) -> None:
+        """Stop redelivering; the connections stay."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """`GET /link/?ticket=...`: one connection, from hello to its end."""
@@ -153,7 +170,7 @@ class SocketHub:
             )
         ws = web.WebSocketResponse(timeout=CLOSE_S, heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME)
         await ws.prepare(request)
-        connection = Connection(ws, request.transport)
+        connection = Connection(ws, request.transport, self._frames)
         if len(self._live()) >= MAX_CONNECTIONS:
             await connection.send(
                 {"type": "disconnect", "reason": "too_many_websockets", "debug_info": {"host": HOST}}
@@ -164,24 +181,26 @@ class SocketHub:
         await connection.send(self._hello())
         self._announce()
         try:
-            await self._listen(ws)
+            await self._listen(connection)
         finally:
             self._connections.remove(connection)
             self._announce()
         return ws
 
-    async def _listen(self, ws: web.WebSocketResponse) -> None:
-        async for message in ws:
+    async def _listen(self, connection: Connection) -> None:
+        async for message in connection.ws:
             if message.type is WSMsgType.TEXT:
-                self._acknowledge(message.data)
+                self._acknowledge(connection, message.data)
 
-    def _acknowledge(self, text: str) -> None:
+    def _acknowledge(self, connection: Connection, text: str) -> None:
         try:
             frame: Any = json.loads(text)
             envelope_id = frame["envelope_id"]
         except (ValueError, TypeError, KeyError):
+            self._frames.received(connection.id, text, kind="unknown")
             log.warning("The app sent a frame that is no acknowledgement: %.200s", text)
             return
+        self._frames.received(connection.id, frame)
         acked = self._acks.get(envelope_id)
         if acked is not None and not acked.done():
             acked.set_result(frame.get("payload") or {})
@@ -219,6 +238,7 @@ class SocketHub:
 
     async def _close_later(self, connection: Connection) -> None:
         await asyncio.sleep(RETIRED_CONNECTION_LIVES_S)
+        connection.retiring = True
         await connection.ws.close()
 
     def _hello(self) -> Json:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bot.errors import PublicError
+from bot.workspace.clock import Clock
 from bot.workspace.seed import (
+    BOT_NAME,
     Channel,
     ChannelKind,
     User,
@@ -24,6 +27,16 @@ from bot.workspace.seed import (
 )
 
 Json = dict[str, Any]
+TABLES: Final = (
+    "users",
+    "channels",
+    "messages",
+    "undelivered",
+    "homes",
+    "files",
+    "scheduled",
+    "bookmarks",
+)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, body TEXT NOT NULL);
@@ -34,6 +47,8 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS undelivered (
     envelope_id TEXT PRIMARY KEY, body TEXT NOT NULL, attempts INTEGER NOT NULL, created REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS scheduled (id TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS bookmarks (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS homes (user TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY, body TEXT NOT NULL, content BLOB);
 """
@@ -75,8 +90,18 @@ class Undelivered:
 class State:
     """The workspace's memory. Use one per process: the file is locked against a second workspace."""
 
-    def __init__(self, path: Path | None, *, extra_people: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        extra_people: int = 0,
+        bot_name: str = BOT_NAME,
+        app_name: str = "Apprentice",
+        clock: Clock | None = None,
+    ) -> None:
         self._db = _open(path)
+        self._clock = clock or Clock()
+        self._fresh_users = partial(seeded_users, extra_people, bot_name=bot_name, app_name=app_name)
         self._depth = 0
         self._last_ts = (0, 0)
         self.users: dict[str, User] = {}
@@ -84,13 +109,24 @@ class State:
         self.rooms: dict[str, Room] = {}
         self.homes: dict[str, Json] = {}
         self.files: dict[str, Json] = {}
+        self.scheduled: dict[str, Json] = {}
+        self.bookmarks: dict[str, Json] = {}
         try:
-            self._load(extra_people)
+            self._load()
         except (sqlite3.DatabaseError, ValueError, KeyError) as problem:
             raise _unreadable(path, problem) from problem
 
     def close(self) -> None:
         self._db.close()
+
+    def reset(self) -> None:
+        """Forget everything; the people and channels of a fresh workspace are there again."""
+        with self.transaction():
+            for table in TABLES:
+                self._write(f"DELETE FROM {table}")
+        self.channels.clear()
+        self.rooms.clear()
+        self._load()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -111,7 +147,7 @@ class State:
 
     def next_ts(self) -> str:
         """A Slack timestamp, later than every one given or loaded before."""
-        micros = time.time_ns() // 1000
+        micros = int(self._clock.now() * 1_000_000)
         now = (micros // 1_000_000, micros % 1_000_000)
         if now <= self._last_ts:
             seconds, fraction = self._last_ts
@@ -157,6 +193,26 @@ class State:
             *(file["id"], json.dumps(file), content),
         )
 
+    def drop_file(self, file: str) -> None:
+        self._write("DELETE FROM files WHERE id = ?", file)
+        del self.files[file]
+
+    def put_scheduled(self, message: Json) -> None:
+        self.scheduled[message["id"]] = message
+        self._write("INSERT OR REPLACE INTO scheduled VALUES (?, ?)", message["id"], json.dumps(message))
+
+    def drop_scheduled(self, id_: str) -> None:
+        self._write("DELETE FROM scheduled WHERE id = ?", id_)
+        del self.scheduled[id_]
+
+    def put_bookmark(self, bookmark: Json) -> None:
+        self.bookmarks[bookmark["id"]] = bookmark
+        self._write("INSERT OR REPLACE INTO bookmarks VALUES (?, ?)", bookmark["id"], json.dumps(bookmark))
+
+    def drop_bookmark(self, id_: str) -> None:
+        self._write("DELETE FROM bookmarks WHERE id = ?", id_)
+        del self.bookmarks[id_]
+
     def file_content(self, file: str) -> bytes | None:
         row = self._db.execute("SELECT content FROM files WHERE id = ?", (file,)).fetchone()
         return None if row is None else row[0]
@@ -182,9 +238,9 @@ class State:
     def _write(self, sql: str, *values: object) -> None:
         self._db.execute(sql, values)
 
-    def _load(self, extra_people: int) -> None:
+    def _load(self) -> None:
         self.users = {body["id"]: User(**body) for body in self._bodies("users")}
-        self._seed_users(extra_people)
+        self._seed_users()
         for body in self._bodies("channels"):
             channel = Channel(**{**body, "kind": ChannelKind(body["kind"])})
             self.channels[channel.id] = channel
@@ -196,16 +252,19 @@ class State:
             user: json.loads(body) for user, body in self._db.execute("SELECT user, body FROM homes")
         }
         self.files = {body["id"]: body for body in self._bodies("files")}
+        self.scheduled = {body["id"]: body for body in self._bodies("scheduled")}
+        self.bookmarks = {body["id"]: body for body in self._bodies("bookmarks")}
 
     def _load_message(self, channel: str, message: Json) -> None:
-        message.pop("streaming", None)  # a stream ends with the process that kept it
+        if message.pop("streaming", None):  # a stream ends with the process that kept it
+            message["streaming_state"] = "completed"
         self.rooms[channel].put(message)
         seconds, _, fraction = message["ts"].partition(".")
         self._last_ts = max(self._last_ts, (int(seconds), int(fraction)))
 
-    def _seed_users(self, extra_people: int) -> None:
+    def _seed_users(self) -> None:
         with self.transaction():
-            for user in seeded_users(extra_people):
+            for user in self._fresh_users():
                 self.users[user.id] = user
                 self._write("INSERT OR REPLACE INTO users VALUES (?, ?)", user.id, json.dumps(vars(user)))
 

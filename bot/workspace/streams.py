@@ -4,13 +4,13 @@ A stream that is not stopped in time ends by itself; what was appended stays, an
 `message_not_in_streaming_state` (facts/slack.md 0.2). It refuses to know who may write where.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bot.workspace.blocks import message_problems, random_id, with_ids
 from bot.workspace.chat import Chat
+from bot.workspace.clock import Clock, Timer
 from bot.workspace.refused import Refused, refused_for
 from bot.workspace.seed import BOT_USER, Channel
 from bot.workspace.state import Json
@@ -34,24 +34,27 @@ class Stream:
 
     channel: Channel
     ts: str
-    end: asyncio.TimerHandle
+    end: Timer
     content: Content
 
 
 class Streams:
     """The messages that are being written now."""
 
-    def __init__(self, chat: Chat, *, ttl_s: float) -> None:
+    def __init__(self, chat: Chat, clock: Clock, *, ttl_s: float) -> None:
         self._chat = chat
+        self._clock = clock
         self._ttl_s = ttl_s
         self._open: dict[tuple[str, str], Stream] = {}
 
     def start(self, channel: Channel, thread_ts: str, chunks: list[Json]) -> str:
         """The ts of the new message. Raises Refused: invalid_blocks, msg_too_long, invalid_chunks."""
         content = _with(Content(), chunks)
-        message = self._chat.post_as_bot(channel, "", None, thread_ts=thread_ts, streaming=True)
+        message = self._chat.post_as_bot(
+            channel, "", None, thread_ts=thread_ts, streaming=True, streaming_state="in_progress"
+        )
         ts = str(message["ts"])
-        end = asyncio.get_running_loop().call_later(self._ttl_s, self._expire, channel.id, ts)
+        end = self._clock.later(self._ttl_s, lambda: self._expire(channel.id, ts))
         stream = self._open[(channel.id, ts)] = Stream(channel, ts, end, content)
         if chunks:
             self._show(stream, streaming=True)
@@ -75,6 +78,16 @@ class Streams:
 
     def is_open(self, channel_id: str, ts: str) -> bool:
         return (channel_id, ts) in self._open
+
+    def halt(self, channel: Channel, thread_ts: str) -> list[str]:
+        """End the streams of one thread because a person pressed Stop; the ts of each. What was written stays."""
+        halted = []
+        for stream in list(self._open.values()):
+            message = self._chat.message(stream.channel, stream.ts)
+            if stream.channel.id == channel.id and message.get("thread_ts", stream.ts) == thread_ts:
+                self._expire(channel.id, stream.ts)
+                halted.append(stream.ts)
+        return halted
 
     def close(self) -> None:
         for stream in list(self._open.values()):
@@ -105,6 +118,7 @@ class Streams:
             after["blocks"] = blocks
         if streaming:
             after["streaming"] = True
+        after["streaming_state"] = "in_progress" if streaming else "completed"
         if metadata:
             after["metadata"] = metadata
         return self._chat.rewrite(stream.channel, after, editor=None)

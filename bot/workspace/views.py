@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bot.workspace.blocks import elements_of, view_problems, with_ids
+from bot.workspace.clock import Clock
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused, refused_for
 from bot.workspace.seed import APP_ID, BOT_ID, TEAM_ID
@@ -19,7 +20,7 @@ MAX_STACK: Final = 3
 
 @dataclass
 class Trigger:
-    """Leave to open one modal for one user, until `until` (monotonic seconds)."""
+    """Leave to open one modal for one user, until `until` (seconds of the workspace's clock)."""
 
     user: str
     until: float
@@ -29,16 +30,17 @@ class Trigger:
 class Views:
     """What is open on every person's screen."""
 
-    def __init__(self, state: State, feed: Feed, *, trigger_ttl_s: float) -> None:
+    def __init__(self, state: State, feed: Feed, clock: Clock, *, trigger_ttl_s: float) -> None:
         self._state = state
         self._feed = feed
+        self._clock = clock
         self._trigger_ttl_s = trigger_ttl_s
         self._triggers: dict[str, Trigger] = {}
         self._stacks: dict[str, list[Json]] = {}
 
     def trigger(self, user: str) -> str:
         """A fresh trigger_id."""
-        now = time.monotonic()
+        now = self._clock.now()
         if len(self._triggers) > 10_000:
             self._triggers = {id_: held for id_, held in self._triggers.items() if held.until > now}
         trigger_id = f"{secrets.randbelow(10**12)}.{secrets.randbelow(10**10)}.{secrets.token_hex(16)}"
@@ -51,7 +53,7 @@ class Views:
             raise Refused("invalid_trigger_id" if trigger_id else "invalid_arguments")
         if held.used:
             raise Refused("exchanged_trigger_id")
-        if held.until < time.monotonic():
+        if held.until < self._clock.now():
             raise Refused("expired_trigger_id")
         held.used = True
         return held.user
@@ -150,6 +152,11 @@ class Views:
     def clear(self, user: str) -> None:
         for view in reversed(self._stacks.pop(user, [])):
             self._tell(user, "view_closed", view)
+
+    def reset(self) -> None:
+        """Close everything without a word to the app."""
+        self._stacks.clear()
+        self._triggers.clear()
 
     def tell_errors(self, user: str, view_id: str, errors: dict[str, str]) -> None:
         self._feed.publish({"type": "view_errors", "view_id": view_id, "errors": errors}, to={user})

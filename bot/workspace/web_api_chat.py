@@ -1,21 +1,24 @@
-"""Web API: chat.*, reactions.*, assistant.threads.*. Each function is one method; names and errors are Slack's."""
+"""Web API: chat.* but streams, reactions.*, pins.*, blocks.validate. Each function is one method, with Slack's errors."""
 
+import json
 import re
 from typing import Any, Final
 
 from bot.workspace import payloads
-from bot.workspace.blocks import message_problems, text_length, with_ids
+from bot.workspace.blocks import message_problems, slack_files, text_length, with_ids
 from bot.workspace.refused import Refused, refused_for
+from bot.workspace.rules import problem
+from bot.workspace.scopes import CUSTOMIZED
 from bot.workspace.seed import BOT_USER, Channel, ChannelKind
 from bot.workspace.services import Call, Handler, Services
 from bot.workspace.state import Json
-from bot.workspace.streams import MAX_MARKDOWN, chunks_of
+from bot.workspace.streams import MAX_MARKDOWN
 
 MAX_POSTED_TEXT: Final = 40_000
 MAX_UPDATED_TEXT: Final = 4_000
 MAX_BLOCK_TEXT: Final = 13_200
-MAX_PROMPTS: Final = 4
-MAX_LOADING_MESSAGES: Final = 10
+MAX_METADATA_BYTES: Final = 4_096
+POST_ANYWHERE: Final = "chat:write.public"
 TIMESTAMP: Final = re.compile(r"\d{1,12}\.\d{1,6}")
 
 
@@ -32,17 +35,39 @@ def bots_channel(services: Services, wanted: str) -> Channel:
 
 
 def post_message(services: Services, call: Call) -> Json:
-    channel = bots_channel(services, call.text("channel"))
-    said, blocks = _content(call, MAX_POSTED_TEXT)
+    channel = _postable(services, call.text("channel"))
+    _check_customized(services, call)
+    said, blocks = content(services, call, MAX_POSTED_TEXT)
     thread_ts = call.text("thread_ts") or None
     broadcast = "thread_broadcast" if thread_ts and call.flag("reply_broadcast") else None
     message = services.chat.post_as_bot(
-        channel, said, blocks, thread_ts=thread_ts, metadata=call.value("metadata"), subtype=broadcast
+        channel,
+        said,
+        blocks,
+        thread_ts=thread_ts,
+        metadata=metadata(call),
+        subtype=broadcast,
+        username=call.text("username") or None,
     )
     return {"channel": channel.id, "ts": message["ts"], "message": payloads.for_app(message)}
 
 
-def _content(call: Call, most: int) -> tuple[str, list[Json] | None]:
+def _postable(services: Services, wanted: str) -> Channel:
+    """With chat:write.public the bot need not be in a public channel."""
+    channel = services.state.channels.get(wanted)
+    if channel and channel.kind is ChannelKind.PUBLIC and POST_ANYWHERE in services.app.scopes:
+        return channel
+    return bots_channel(services, wanted)
+
+
+def _check_customized(services: Services, call: Call) -> None:
+    scope = "chat:write.customize"
+    if any(call.text(name) for name in CUSTOMIZED) and scope not in services.app.scopes:
+        raise Refused("missing_scope", needed=scope, provided=",".join(services.app.scopes))
+
+
+def content(services: Services, call: Call, most: int) -> tuple[str, list[Json] | None]:
+    """Text and blocks of a message. Raises Refused: no_text, msg_too_long, invalid_blocks, ..."""
     markdown, said, blocks = call.text("markdown_text"), call.text("text"), call.value("blocks")
     if markdown and (said or blocks):
         raise Refused("markdown_text_conflict")
@@ -51,18 +76,37 @@ def _content(call: Call, most: int) -> tuple[str, list[Json] | None]:
     if markdown:
         return markdown, [{"type": "markdown", "text": markdown}]
     if blocks:
-        check_blocks(blocks)
+        check_blocks(services, blocks)
     elif not said and not call.value("attachments"):
         raise Refused("no_text")
     return said, blocks
 
 
-def check_blocks(blocks: Any) -> None:
+def check_blocks(services: Services, blocks: Any) -> None:
     """Raises Refused: invalid_blocks, msg_blocks_too_long."""
-    if found := message_problems(blocks):
+    found = message_problems(blocks, charts=services.features.data_visualization) or [
+        problem("invalid slack file", pointer)
+        for pointer, file in slack_files(blocks, "/blocks")
+        if not services.uploads.is_ready(file)
+    ]
+    if found:
         raise refused_for("invalid_blocks", found)
-    if text_length(blocks) > MAX_BLOCK_TEXT and any(block["type"] == "markdown" for block in blocks):
+    prose = [block for block in blocks if block["type"] not in ("table", "data_table")]
+    if text_length(prose) > MAX_BLOCK_TEXT:
         raise Refused("msg_blocks_too_long")
+
+
+def metadata(call: Call) -> Any:
+    """None if there is none. Raises Refused: invalid_metadata_format, metadata_too_large."""
+    value = call.value("metadata")
+    if value is None:
+        return None
+    good = isinstance(value, dict) and isinstance(value.get("event_type"), str)
+    if not good or not isinstance(value.get("event_payload"), dict):
+        raise Refused("invalid_metadata_format")
+    if len(json.dumps(value).encode()) > MAX_METADATA_BYTES:
+        raise Refused("metadata_too_large")
+    return value
 
 
 def update(services: Services, call: Call) -> Json:
@@ -72,13 +116,13 @@ def update(services: Services, call: Call) -> Json:
         raise Refused("cant_update_message")
     if services.streams.is_open(channel.id, before["ts"]):
         raise Refused("streaming_state_conflict")
-    said, blocks = _content(call, MAX_UPDATED_TEXT)
+    said, blocks = content(services, call, MAX_UPDATED_TEXT)
     after = {key: value for key, value in before.items() if key != "blocks"} | {"text": said}
     kept = before.get("blocks") if "blocks" not in call.args and not said else None
     if stored := (with_ids(blocks) if blocks else kept):
         after["blocks"] = stored
-    if metadata := call.value("metadata"):
-        after["metadata"] = metadata
+    if told := metadata(call):
+        after["metadata"] = told
     # Slack marks only what it shows as text as edited, not what it shows as blocks.
     message = services.chat.rewrite(channel, after, editor=None if blocks else BOT_USER)
     return {"channel": channel.id, "ts": message["ts"], "text": said, "message": _without_ts(message)}
@@ -102,7 +146,7 @@ def post_ephemeral(services: Services, call: Call) -> Json:
     user = services.chat.user(call.required("user"))
     if user.id not in channel.members:
         raise Refused("user_not_in_channel")
-    said, blocks = _content(call, MAX_POSTED_TEXT)
+    said, blocks = content(services, call, MAX_POSTED_TEXT)
     thread_ts = services.chat.thread_root(channel, call.text("thread_ts") or None)
     message = services.chat.whisper(user.id, channel, said, blocks, thread_ts=thread_ts)
     return {"message_ts": message["ts"]}
@@ -116,35 +160,6 @@ def get_permalink(services: Services, call: Call) -> Json:
     if root and root != message["ts"]:
         link += f"?thread_ts={root}&cid={channel.id}"
     return {"channel": channel.id, "permalink": link}
-
-
-def start_stream(services: Services, call: Call) -> Json:
-    channel = bots_channel(services, call.text("channel"))
-    if channel.kind is not ChannelKind.IM:
-        for name in ("recipient_team_id", "recipient_user_id"):
-            if not call.text(name):
-                raise Refused(f"missing_{name}")
-    chunks = chunks_of(call.text("markdown_text"), call.value("chunks"))
-    return {"channel": channel.id, "ts": services.streams.start(channel, call.required("thread_ts"), chunks)}
-
-
-def append_stream(services: Services, call: Call) -> Json:
-    channel, ts = bots_channel(services, call.text("channel")), call.required("ts")
-    chunks = chunks_of(call.text("markdown_text"), call.value("chunks"))
-    if not chunks:
-        raise Refused("no_text")
-    services.streams.append(channel, ts, chunks)
-    return {"channel": channel.id, "ts": ts}
-
-
-def stop_stream(services: Services, call: Call) -> Json:
-    channel, ts = bots_channel(services, call.text("channel")), call.required("ts")
-    blocks = call.value("blocks")
-    if blocks:
-        check_blocks(blocks)
-    chunks = chunks_of(call.text("markdown_text"), call.value("chunks"))
-    message = services.streams.stop(channel, ts, chunks, blocks, call.value("metadata"))
-    return {"channel": channel.id, "ts": ts, "message": payloads.for_app(message)}
 
 
 def _reacted_to(services: Services, call: Call) -> tuple[Channel, str]:
@@ -174,57 +189,81 @@ def get_reactions(services: Services, call: Call) -> Json:
     return {"type": "message", "channel": channel.id, "message": payloads.for_app(message)}
 
 
-def set_status(services: Services, call: Call) -> Json:
-    channel = bots_channel(services, call.required("channel_id"))
-    loading = call.value("loading_messages") or []
-    if len(loading) > MAX_LOADING_MESSAGES:
-        raise refused_for(
-            "invalid_arguments", ["no more than 10 items allowed [json-pointer:/loading_messages]"]
-        )
-    thread_ts = services.chat.thread_root(channel, call.required("thread_ts"))
-    services.chat.set_status(channel, str(thread_ts), call.text("status"), list(loading))
-    return {}
-
-
-def set_title(services: Services, call: Call) -> Json:
-    channel = bots_channel(services, call.required("channel_id"))
-    services.chat.set_title(channel, call.required("thread_ts"), call.required("title"))
-    return {}
-
-
-def set_suggested_prompts(services: Services, call: Call) -> Json:
-    channel = bots_channel(services, call.required("channel_id"))
-    prompts = call.value("prompts")
-    good = isinstance(prompts, list) and all(
-        isinstance(one, dict) and one.get("title") and one.get("message") for one in prompts
-    )
-    if not good or not 1 <= len(prompts) <= MAX_PROMPTS:
-        reason = f"must provide 1 to {MAX_PROMPTS} prompts with title and message [json-pointer:/prompts]"
-        raise refused_for("invalid_arguments", [reason])
-    services.chat.set_prompts(
-        channel, prompts, title=call.text("title"), thread_ts=call.text("thread_ts") or None
-    )
-    return {}
-
-
 def validate_blocks(services: Services, call: Call) -> Json:
-    check_blocks(call.value("blocks") or [])
+    check_blocks(services, call.value("blocks") or [])
     return {}
+
+
+def schedule_message(services: Services, call: Call) -> Json:
+    channel = _postable(services, call.text("channel"))
+    said, blocks = content(services, call, MAX_POSTED_TEXT)
+    post_at = call.number("post_at", 0)
+    if not post_at:
+        raise Refused("invalid_time")
+    thread_ts = call.text("thread_ts") or None
+    message = services.schedule.add(
+        channel, post_at, said, blocks, thread_ts=thread_ts, metadata=metadata(call)
+    )
+    return {
+        "channel": channel.id,
+        "scheduled_message_id": message["id"],
+        "post_at": post_at,
+        "message": {**services.schedule.preview(message), "type": "delayed_message"},
+    }
+
+
+def delete_scheduled_message(services: Services, call: Call) -> Json:
+    channel = _postable(services, call.text("channel"))
+    services.schedule.remove(channel.id, call.required("scheduled_message_id"))
+    return {}
+
+
+def list_scheduled_messages(services: Services, call: Call) -> Json:
+    listed = services.schedule.listed(call.text("channel") or None)
+    return {"scheduled_messages": listed, "response_metadata": {"next_cursor": ""}}
+
+
+def add_pin(services: Services, call: Call) -> Json:
+    channel, ts = _reacted_to(services, call)
+    services.chat.pin(BOT_USER, channel, ts)
+    return {}
+
+
+def remove_pin(services: Services, call: Call) -> Json:
+    channel, ts = _reacted_to(services, call)
+    services.chat.pin(BOT_USER, channel, ts, remove=True)
+    return {}
+
+
+def list_pins(services: Services, call: Call) -> Json:
+    channel = bots_channel(services, call.text("channel"))
+    pinned = [one for one in services.state.rooms[channel.id].messages.values() if one.get("pinned_to")]
+    items = [
+        {
+            "type": "message",
+            "channel": channel.id,
+            "created": int(float(message["ts"])),
+            "created_by": message["user"],
+            "message": payloads.for_app(services.chat.shown(channel, message)),
+        }
+        for message in reversed(pinned)
+    ]
+    return {"items": items}
 
 
 METHODS: Final[dict[str, Handler]] = {
-    "assistant.threads.setStatus": set_status,
-    "assistant.threads.setSuggestedPrompts": set_suggested_prompts,
-    "assistant.threads.setTitle": set_title,
     "blocks.validate": validate_blocks,
-    "chat.appendStream": append_stream,
     "chat.delete": delete,
+    "chat.deleteScheduledMessage": delete_scheduled_message,
     "chat.getPermalink": get_permalink,
     "chat.postEphemeral": post_ephemeral,
     "chat.postMessage": post_message,
-    "chat.startStream": start_stream,
-    "chat.stopStream": stop_stream,
+    "chat.scheduleMessage": schedule_message,
+    "chat.scheduledMessages.list": list_scheduled_messages,
     "chat.update": update,
+    "pins.add": add_pin,
+    "pins.list": list_pins,
+    "pins.remove": remove_pin,
     "reactions.add": add_reaction,
     "reactions.get": get_reactions,
     "reactions.remove": remove_reaction,

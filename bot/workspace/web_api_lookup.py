@@ -1,4 +1,4 @@
-"""Web API: who and what there is (auth, team, bots, users, conversations), and views and files.
+"""Web API: who and what there is: auth, team, bots, users, user groups, emoji, conversations and what was said in them.
 
 Each function is one method; names, shapes and errors are Slack's.
 """
@@ -8,18 +8,30 @@ import binascii
 from typing import Final, TypeVar
 
 from bot.workspace import payloads
-from bot.workspace.refused import Refused, refused_for
-from bot.workspace.seed import APP_ID, BOT_ID, BOT_NAME, BOT_USER, TEAM_ID, TEAM_NAME, Channel, ChannelKind
+from bot.workspace.refused import Refused
+from bot.workspace.seed import (
+    APP_ID,
+    BOT_ID,
+    BOT_USER,
+    SLACKBOT,
+    TEAM_ID,
+    TEAM_NAME,
+    Channel,
+    ChannelKind,
+    User,
+)
 from bot.workspace.services import Call, Handler, Services
 from bot.workspace.state import Json
 from bot.workspace.web_api_chat import bots_channel
 
 MAX_PAGE: Final = 1000
+ADMIN_GROUP: Final = "S0ADMINS"
 Item = TypeVar("Item")
 TYPES: Final = {
     ChannelKind.PUBLIC: "public_channel",
     ChannelKind.PRIVATE: "private_channel",
     ChannelKind.IM: "im",
+    ChannelKind.MPIM: "mpim",
 }
 
 
@@ -33,7 +45,7 @@ def auth_test(services: Services, call: Call) -> Json:
     return {
         "url": f"{services.url}/",
         "team": TEAM_NAME,
-        "user": BOT_NAME,
+        "user": services.app.bot_name,
         "team_id": TEAM_ID,
         "user_id": BOT_USER,
         "bot_id": BOT_ID,
@@ -56,15 +68,19 @@ def team_info(services: Services, call: Call) -> Json:
 def bots_info(services: Services, call: Call) -> Json:
     if call.text("bot") not in ("", BOT_ID):
         raise Refused("bot_not_found")
-    return {"bot": payloads.bot_object()}
+    return {"bot": payloads.bot_object(services.app.bot_name)}
 
 
 def users_info(services: Services, call: Call) -> Json:
-    return {"user": payloads.user_object(services.chat.user(call.text("user")))}
+    return {"user": _user(services, services.chat.user(call.text("user")))}
+
+
+def _user(services: Services, user: User) -> Json:
+    return payloads.user_object(user, email="users:read.email" in services.app.scopes)
 
 
 def users_list(services: Services, call: Call) -> Json:
-    users = [payloads.user_object(user) for user in services.state.users.values()]
+    users = [_user(services, user) for user in services.state.users.values()]
     page, more = _page(users, call, default=MAX_PAGE)
     return {"members": page, "cache_ts": 0, **more}
 
@@ -95,6 +111,43 @@ def _conversations(services: Services, call: Call, *, only_joined: bool) -> Json
     ]
     page, more = _page(shown, call, default=100)
     return {"channels": page, **more}
+
+
+def user_groups(services: Services, call: Call) -> Json:
+    """One group, the admins, kept by Slack itself."""
+    admins = _admins(services)
+    group: Json = {
+        "id": ADMIN_GROUP,
+        "team_id": TEAM_ID,
+        "is_usergroup": True,
+        "name": "Workspace admins",
+        "description": "Everybody who may administer this workspace",
+        "handle": "admins",
+        "is_external": False,
+        "date_create": 0,
+        "date_update": 0,
+        "date_delete": 0,
+        "created_by": SLACKBOT,
+        "updated_by": SLACKBOT,
+        "prefs": {"channels": [], "groups": []},
+        "user_count": len(admins),
+    }
+    return {"usergroups": [{**group, "users": admins} if call.flag("include_users") else group]}
+
+
+def user_group_members(services: Services, call: Call) -> Json:
+    if call.required("usergroup") != ADMIN_GROUP:
+        raise Refused("no_such_subteam")
+    return {"users": _admins(services)}
+
+
+def _admins(services: Services) -> list[str]:
+    return [user.id for user in services.state.users.values() if user.is_admin]
+
+
+def custom_emoji(services: Services, call: Call) -> Json:
+    """A fresh workspace has no emoji of its own."""
+    return {"emoji": {}, "cache_ts": f"{services.clock.now():.6f}"}
 
 
 def _visible(channel: Channel, user: str, *, only_joined: bool) -> bool:
@@ -162,80 +215,6 @@ def _shown(services: Services, channel: Channel, message: Json, *, metadata: boo
     return {**shown, "metadata": message["metadata"]} if metadata and "metadata" in message else shown
 
 
-def conversations_open(services: Services, call: Call) -> Json:
-    if call.text("channel"):
-        channel = bots_channel(services, call.text("channel"))
-    else:
-        users = [user for user in call.text("users").split(",") if user]
-        if len(users) != 1:
-            raise Refused("too_many_users" if users else "users_list_not_supplied")
-        channel = services.state.direct_message_with(services.chat.user(users[0]).id)
-    if call.flag("return_im"):
-        return {"channel": payloads.channel_object(channel), "no_op": True, "already_open": True}
-    return {"channel": {"id": channel.id}, "no_op": True, "already_open": True}
-
-
-def conversations_join(services: Services, call: Call) -> Json:
-    channel = _seen_channel(services, call)
-    if channel.kind is not ChannelKind.PUBLIC:
-        raise Refused("method_not_supported_for_channel_type")
-    services.chat.join(BOT_USER, channel, inviter=None)
-    return {"channel": payloads.channel_object(services.state.channels[channel.id], num_members=False)}
-
-
-def views_open(services: Services, call: Call) -> Json:
-    return {"view": services.views.open(_trigger(call), call.value("view"))}
-
-
-def views_push(services: Services, call: Call) -> Json:
-    return {"view": services.views.push(_trigger(call), call.value("view"))}
-
-
-def _trigger(call: Call) -> str:
-    return call.text("trigger_id") or call.required("interactivity_pointer")
-
-
-def views_update(services: Services, call: Call) -> Json:
-    view_id, external_id = call.text("view_id") or None, call.text("external_id") or None
-    if not view_id and not external_id:
-        raise refused_for("invalid_arguments", ["missing required field: view_id"])
-    hash_ = call.text("hash") or None
-    view = services.views.update(call.value("view"), view_id=view_id, external_id=external_id, hash_=hash_)
-    return {"view": view}
-
-
-def views_publish(services: Services, call: Call) -> Json:
-    hash_ = call.text("hash") or None
-    return {"view": services.views.publish(call.required("user_id"), call.value("view"), hash_=hash_)}
-
-
-def upload_url(services: Services, call: Call) -> Json:
-    filename = call.required("filename").replace("/", "_")
-    return services.uploads.expect(
-        filename, call.number("length", 0), call.text("alt_txt") or call.text("alt_text")
-    )
-
-
-def complete_upload(services: Services, call: Call) -> Json:
-    files = call.value("files")
-    if (
-        not isinstance(files, list)
-        or not all(isinstance(one, dict) and one.get("id") for one in files)
-        or not files
-    ):
-        raise refused_for("invalid_arguments", ["must provide an array of {id, title} [json-pointer:/files]"])
-    named = call.text("channel_id") or call.text("channels").split(",")[0]
-    channel = bots_channel(services, named) if named else None
-    comment, thread_ts = call.text("initial_comment"), call.text("thread_ts") or None
-    return {"files": services.uploads.complete(files, channel, comment, thread_ts)}
-
-
-def files_info(services: Services, call: Call) -> Json:
-    file = services.uploads.file(call.required("file"))
-    paging = {"count": 100, "total": 0, "page": 1, "pages": 0}
-    return {"file": file, "comments": [], "response_metadata": {"next_cursor": ""}, "paging": paging}
-
-
 def _page(items: list[Item], call: Call, *, default: int) -> tuple[list[Item], Json]:
     """The page asked for, and `response_metadata` with the cursor of the next one where there is one."""
     limit = call.number("limit", 0) or default
@@ -265,21 +244,15 @@ METHODS: Final[dict[str, Handler]] = {
     "bots.info": bots_info,
     "conversations.history": conversations_history,
     "conversations.info": conversations_info,
-    "conversations.join": conversations_join,
     "conversations.list": conversations_list,
     "conversations.members": conversations_members,
-    "conversations.open": conversations_open,
     "conversations.replies": conversations_replies,
-    "files.completeUploadExternal": complete_upload,
-    "files.getUploadURLExternal": upload_url,
-    "files.info": files_info,
+    "emoji.list": custom_emoji,
     "team.info": team_info,
+    "usergroups.list": user_groups,
+    "usergroups.users.list": user_group_members,
     "users.conversations": users_conversations,
     "users.info": users_info,
     "users.list": users_list,
     "users.lookupByEmail": users_by_email,
-    "views.open": views_open,
-    "views.publish": views_publish,
-    "views.push": views_push,
-    "views.update": views_update,
 }

@@ -84,7 +84,7 @@ export async function must(route, body) {
   return answer;
 }
 
-/** Sends files with a message: `fields` and `files` as one form. */
+/** Sends files with a message: `fields` and `files` as one form. Without a channel they are only kept, for a form. */
 export async function upload(fields, files) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);

@@ -3,8 +3,11 @@
  *
  * A control's state has the shape Slack sends for it: `{type, value}`, `{type, selected_option}` and so on.
  */
-import { h, newId } from "./dom.js";
+import { upload } from "./api.js";
+import { suggestSelect } from "./blocks-suggest.js";
+import { h, newId, sizeOf } from "./dom.js";
 import { richTextOf, wordsOf } from "./richtext.js";
+import { isDirect } from "./store.js";
 import { textLine, words } from "./texts.js";
 
 const TYPED = {
@@ -34,6 +37,7 @@ export function firstState(element) {
   if (type === "datetimepicker") return { type, selected_date_time: element.initial_date_time ?? null };
   if (type === "checkboxes") return { type, selected_options: element.initial_options ?? [] };
   if (type === "radio_buttons") return { type, selected_option: element.initial_option ?? null };
+  if (type === "file_input") return { type, files: [] };
   const plural = type.startsWith("multi_");
   const thing = LISTED[plural ? type.slice(6) : type] ?? "option";
   if (plural) return { type, [`selected_${thing}s`]: element[`initial_${thing}s`] ?? [] };
@@ -51,9 +55,10 @@ export function isEmpty(state) {
 
 /**
  * The control of an element. `change(state, {commit})` hears every change; `commit` says that the choice is made (a
- * letter typed is not). `label`, `id`, `describedby` name it for people who do not see it.
+ * letter typed is not); `suggest(value)` asks the app for options. `label`, `id`, `describedby` name it for people who
+ * do not see it.
  */
-export function control(element, { store, state, change, id = newId("input"), label, describedby }) {
+export function control(element, { store, state, change, suggest, id = newId("input"), label, describedby }) {
   const shared = {
     id,
     "aria-label": label,
@@ -61,7 +66,7 @@ export function control(element, { store, state, change, id = newId("input"), la
     "data-testid": `input-${element.action_id}`,
   };
   const build = builderOf(element);
-  return build(element, { store, state, change, shared });
+  return build(element, { store, state, change, suggest, shared });
 }
 
 function builderOf(element) {
@@ -72,7 +77,8 @@ function builderOf(element) {
   if (PICKED[type]) return picker;
   if (type === "datetimepicker") return dateAndTime;
   if (type === "checkboxes" || type === "radio_buttons") return choices;
-  if (type === "external_select" || type === "multi_external_select" || type === "file_input") return missing;
+  if (type === "external_select" || type === "multi_external_select") return suggestSelect;
+  if (type === "file_input") return fileInput;
   if (type.startsWith("multi_") && LISTED[type.slice(6)]) return multiSelect;
   return LISTED[type] ? select : missing;
 }
@@ -159,6 +165,63 @@ function dateAndTime(element, { state, change, shared }) {
   return field;
 }
 
+const MOST_FILES = 10;
+
+/** Files that are sent with the form: each is uploaded when it is chosen. */
+function fileInput(element, { store, state, change, shared }) {
+  const most = element.max_files ?? MOST_FILES;
+  let files = [...(state.files ?? [])];
+  const chips = h("span", { class: "chips" });
+  const field = h("input", {
+    ...shared,
+    class: "field",
+    type: "file",
+    multiple: most > 1,
+    accept: element.filetypes?.map((name) => `.${name}`).join(",") || null,
+    onchange: () => void take([...field.files]),
+  });
+
+  async function take(chosen) {
+    field.disabled = true;
+    try {
+      const { kept } = await upload({ user: store.userId }, chosen.slice(0, most));
+      keep([...files, ...kept].slice(-most));
+      if (chosen.length > most) store.notice(`This input takes at most ${most} files.`);
+    } catch (problem) {
+      store.problem(problem);
+    } finally {
+      field.disabled = false;
+      field.value = "";
+    }
+  }
+
+  function keep(wanted) {
+    files = wanted;
+    chips.replaceChildren(...files.map(chip));
+    change({ type: element.type, files }, { commit: true });
+  }
+
+  const chip = (file) =>
+    h(
+      "span",
+      { class: "chip", "data-testid": "chosen-file" },
+      `${file.name} (${sizeOf(file.size)})`,
+      h(
+        "button",
+        {
+          class: "chip-remove",
+          type: "button",
+          "aria-label": `Remove ${file.name}`,
+          onclick: () => keep(files.filter((one) => one !== file)),
+        },
+        "×",
+      ),
+    );
+
+  chips.append(...files.map(chip));
+  return h("div", { class: "suggest" }, chips, field);
+}
+
 const sameOption = (one, other) => one?.value === other?.value;
 
 /** Checkboxes and radio buttons: options with an optional description. */
@@ -210,11 +273,12 @@ function offers(element, store) {
       },
     ];
   if (thing === "conversation" || thing === "channel") {
-    const channels = store.channels.filter((channel) => thing === "conversation" || channel.kind !== "im");
+    const kinds = thing === "channel" ? ["public"] : element.filter?.include;
+    const channels = store.channels.filter((channel) => !kinds || kinds.includes(channel.kind));
     return [
       {
         offers: channels.map((channel) => ({
-          label: `${channel.kind === "im" ? "@" : "#"}${channel.name}`,
+          label: `${isDirect(channel) ? "@" : "#"}${channel.name}`,
           value: channel.id,
           held: channel.id,
         })),
@@ -288,10 +352,16 @@ function multiSelect(element, { store, state, change, shared }) {
     if (on) held.add(offer.value);
     else held.delete(offer.value);
     show();
+    limit();
     change(
       { type: element.type, [key]: all.filter((one) => held.has(one.value)).map((one) => one.held) },
       { commit: true },
     );
+  };
+  const boxes = new Map();
+  const limit = () => {
+    const full = held.size >= (element.max_selected_items ?? Infinity);
+    for (const [value, box] of boxes) box.disabled = full && !held.has(value);
   };
   const row = (offer) => {
     const box = h("input", {
@@ -300,6 +370,7 @@ function multiSelect(element, { store, state, change, shared }) {
       "data-testid": `option-${offer.value}`,
       onchange: () => toggle(offer, box.checked),
     });
+    boxes.set(offer.value, box);
     return h(
       "label",
       { class: "choice" },
@@ -308,10 +379,12 @@ function multiSelect(element, { store, state, change, shared }) {
     );
   };
   show();
+  const rows = all.map(row);
+  limit();
   return h(
     "details",
     { ...shared, class: "multi-select" },
     summary,
-    h("div", { class: "multi-select-list" }, all.map(row)),
+    h("div", { class: "multi-select-list" }, rows),
   );
 }

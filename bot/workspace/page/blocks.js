@@ -6,10 +6,10 @@ import { card, carousel, container, plan, taskCard } from "./blocks-cards.js";
 import { chart } from "./blocks-charts.js";
 import { control, firstState } from "./blocks-inputs.js";
 import { dataTable, table } from "./blocks-tables.js";
-import { h, newId } from "./dom.js";
+import { h, newId, sizeOf } from "./dom.js";
 import { interact, renderElement } from "./elements.js";
 import { icon } from "./icons.js";
-import { link, picture } from "./links.js";
+import { fileAddress, link, ownAddress, picture } from "./links.js";
 import { markdown } from "./markdown.js";
 import { richText } from "./richtext.js";
 import { textLine, textObject, words } from "./texts.js";
@@ -102,7 +102,7 @@ function actions(block, surface) {
 }
 
 function image(block, surface) {
-  const source = block.image_url ?? block.slack_file?.url;
+  const source = block.image_url ?? fileAddress(block.slack_file);
   const caption = block.title ? h("figcaption", {}, textLine(block.title, surface.store)) : null;
   return h("figure", {}, caption, picture(source, block.alt_text));
 }
@@ -118,6 +118,7 @@ function input(block, surface) {
     store,
     state,
     id,
+    suggest: (value) => surface.suggest(block.block_id, element.action_id, value),
     describedby: problem ? `${error} ${hint}` : hint,
     change: (fresh, { commit }) => {
       values?.set(block.block_id, element.action_id, fresh);
@@ -170,18 +171,17 @@ function file(block, surface) {
 
 /** A file as a small card, with its picture where it is one; a link where it can be fetched. */
 export function fileCard({ name, title, url_private: address, permalink, size, mimetype }) {
-  const about = [mimetype, Number.isFinite(size) ? `${Math.max(1, Math.round(size / 1024))} kB` : null]
-    .filter(Boolean)
-    .join(" · ");
+  const about = [mimetype, Number.isFinite(size) ? sizeOf(size) : null].filter(Boolean).join(" · ");
   const caption = title || name || "File";
-  const href = address ?? permalink;
+  const href = ownAddress(address) ?? address ?? permalink;
   const card = h(
     "div",
     { class: "file-card" },
     icon("file"),
     h("span", {}, href ? link(href, caption) : caption, h("span", { class: "quiet" }, about)),
   );
-  return mimetype?.startsWith("image/") && address ? h("div", {}, card, picture(address, caption)) : card;
+  const image = mimetype?.startsWith("image/") && address;
+  return h("div", { class: "file", "data-testid": "file" }, card, image ? picture(address, caption) : null);
 }
 
 function video(block) {
@@ -198,7 +198,26 @@ function video(block) {
   );
 }
 
+/** A call in another program: who is in it and how to join. */
+function call({ call_id: id, call: details }, { store }) {
+  const { display_id: number, name, join_url: address, active_participants: people = [] } = details?.v1 ?? {};
+  const who = people.map((one) => store.user(one.slack_id)?.real_name ?? one.display_name).filter(Boolean);
+  const title = name || number || id || "Call";
+  return h(
+    "div",
+    { class: "file-card" },
+    "📞 ",
+    h(
+      "span",
+      {},
+      address ? link(address, title) : title,
+      h("span", { class: "quiet" }, who.length > 0 ? who.join(", ") : "Call"),
+    ),
+  );
+}
+
 const BLOCKS = {
+  call,
   section,
   header,
   context,

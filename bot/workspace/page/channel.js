@@ -2,11 +2,12 @@
 import { must } from "./api.js";
 import { Composer } from "./composer.js";
 import { beforePaint, h } from "./dom.js";
+import { History } from "./history.js";
 import { Home } from "./home.js";
-import { icon } from "./icons.js";
 import { MessageList } from "./messages.js";
-import { avatar } from "./names.js";
+import { markOf } from "./names.js";
 import { StatusLine, suggestedPrompts } from "./status.js";
+import { isDirect } from "./store.js";
 import { plain } from "./texts.js";
 
 /** `go(address)` moves the page. */
@@ -17,7 +18,12 @@ export class ChannelPane {
   constructor(node, store, go) {
     Object.assign(this, { node, store, go });
     this.home = new Home(store);
-    this.composer = new Composer(store, { testid: "composer", sent: (ts) => this.#sent(ts) });
+    this.history = new History(store, () => this.id);
+    this.composer = new Composer(store, {
+      testid: "composer",
+      sent: (ts) => this.#sent(ts),
+      editLast: () => this.#list?.editLast(),
+    });
     this.status = new StatusLine(store, () => ({ channel: this.id }));
     this.prompts = h("div");
     this.frame = h("div", { class: "channel-body" });
@@ -28,23 +34,32 @@ export class ChannelPane {
     store.on("status", () => this.#statusChanged());
     store.on("channels", () => this.drawHead());
     store.on("people", () => this.#list?.refresh());
+    store.on("people", () => this.#statusChanged());
   }
 
   get channel() {
     return this.store.channel(this.id);
   }
 
-  /** Shows a channel; `tab` is "messages" or, for the app's direct message, "home". */
+  /** Shows a channel; `tab` is "messages" or, for the app's direct message, "home" or "history". */
   show(id, tab = "messages") {
     const isNew = id !== this.id || this.shownTo !== this.store.userId;
     const was = this.#tab;
     Object.assign(this, { id, shownTo: this.store.userId });
     this.#tab = this.#isAppsOwn() ? tab : "messages";
-    if (isNew) this.#list = this.#newList();
+    if (isNew) {
+      this.readBefore = this.store.readUntil(id);
+      this.firstNew = null;
+      this.#list = this.#newList();
+    }
     if (isNew || was !== this.#tab) this.#enter();
     this.#messagesChanged();
     this.#statusChanged();
     this.drawHead();
+  }
+
+  reveal(ts) {
+    this.#list?.reveal(ts);
   }
 
   #isAppsOwn() {
@@ -57,15 +72,22 @@ export class ChannelPane {
     return new MessageList(place, () => store.messages(id), {
       label: `Messages in ${this.#name()}`,
       above: () => [this.#beginning()],
+      beforeEach: (message) => this.#newMark(message),
     });
+  }
+
+  /** A line before the first message that was not read when the channel was opened. */
+  #newMark(message) {
+    const isNew = message.ts > this.readBefore && message.user !== this.store.userId;
+    if (!this.firstNew && isNew && this.readBefore !== "0") this.firstNew = message.ts;
+    if (this.firstNew !== message.ts) return null;
+    this.newMark ??= h("div", { class: "day new-mark", "data-testid": "new-mark" }, h("span", {}, "New"));
+    return this.newMark;
   }
 
   #name() {
     const { channel, store } = this;
-    if (!channel) return "";
-    return channel.kind === "im"
-      ? (store.user(channel.other)?.real_name ?? channel.name)
-      : `#${channel.name}`;
+    return `${isDirect(channel) ? "" : "#"}${store.nameOf(channel)}`;
   }
 
   #beginning() {
@@ -83,15 +105,15 @@ export class ChannelPane {
   }
 
   #enter() {
-    const parts =
-      this.#tab === "home"
-        ? [this.home.node]
-        : [
-            this.#list.node,
-            h("div", { class: "pane-foot" }, this.prompts, this.status.node, this.composer.node),
-          ];
-    this.frame.replaceChildren(...parts);
+    const foot = h("div", { class: "pane-foot" }, this.prompts, this.status.frame, this.composer.node);
+    const parts = {
+      home: [this.home.node],
+      history: [this.history.node],
+      messages: [this.#list.node, foot],
+    };
+    this.frame.replaceChildren(...parts[this.#tab]);
     if (this.#tab === "home") void this.home.open();
+    else if (this.#tab === "history") this.history.draw();
     else this.composer.aim(this.id, undefined, `Message ${this.#name()}`);
     if (this.#tab === "messages" && this.#isAppsOwn())
       must("messages_tab", { user: this.store.userId }).catch((problem) => this.store.problem(problem));
@@ -112,8 +134,17 @@ export class ChannelPane {
   #statusChanged() {
     this.#list?.draw();
     this.status.draw();
-    const suggested = suggestedPrompts(this.store.prompts.get(this.id), (text) => this.#use(text));
+    const offered = this.#offered();
+    if (offered === this.promptsShown) return;
+    this.promptsShown = offered;
+    const suggested = suggestedPrompts(offered, (text) => this.#use(text));
     this.prompts.replaceChildren(...(suggested ? [suggested] : []));
+  }
+
+  /** What the app suggested in this conversation; in its own direct message at least what its manifest says. */
+  #offered() {
+    const { agent, prompts } = this.store;
+    return prompts.get(this.id) ?? (this.#isAppsOwn() && agent?.prompts?.length ? agent : null);
   }
 
   async #use(text) {
@@ -134,27 +165,16 @@ export class ChannelPane {
   #drawHead() {
     const { channel, store } = this;
     if (!channel) return;
-    const mark =
-      channel.kind === "im"
-        ? avatar(store.user(channel.other), { small: true })
-        : icon(channel.kind === "private" ? "lock" : "hash");
-    const about =
-      channel.kind === "im"
-        ? null
-        : h(
-            "span",
-            { class: "quiet head-about" },
-            channel.topic ? h("span", {}, plain(channel.topic)) : null,
-            h("span", {}, `${channel.members.length} members`),
-          );
+    const about = isDirect(channel)
+      ? null
+      : h(
+          "span",
+          { class: "quiet head-about" },
+          channel.topic ? h("span", {}, plain(channel.topic)) : null,
+          h("span", {}, `${channel.members.length} members`),
+        );
     this.head.replaceChildren(
-      h(
-        "div",
-        { class: "head-line" },
-        mark,
-        h("h1", {}, channel.kind === "im" ? this.#name() : channel.name),
-        about,
-      ),
+      h("div", { class: "head-line" }, markOf(channel, store), h("h1", {}, store.nameOf(channel)), about),
       ...(this.#isAppsOwn() ? [this.#tabs()] : []),
     );
   }
@@ -175,8 +195,9 @@ export class ChannelPane {
     return h(
       "div",
       { class: "tabs", role: "tablist" },
-      tab("home", "Home", this.store.address(this.id, "home")),
+      this.store.homeTab ? tab("home", "Home", this.store.address(this.id, "home")) : null,
       tab("messages", "Messages", this.store.address(this.id)),
+      tab("history", "History", this.store.address(this.id, "history")),
     );
   }
 }

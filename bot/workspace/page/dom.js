@@ -76,8 +76,12 @@ export function swap(old, fresh) {
  */
 export function patch(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName || old.hasAttribute("data-alive")) {
+  if (old.nodeName !== fresh.nodeName) {
     old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType === Node.TEXT_NODE) {
+    old.data = fresh.data;
     return;
   }
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
@@ -88,3 +92,9 @@ export function patch(old, fresh) {
   wanted.forEach((child, at) => (present[at] ? patch(present[at], child) : old.append(child)));
   for (const child of present.slice(wanted.length)) child.remove();
 }
+
+/** "12 kB", for people. */
+export const sizeOf = (bytes) =>
+  bytes < 1024 * 1024
+    ? `${Math.max(1, Math.round(bytes / 1024))} kB`
+    : `${(bytes / 1024 / 1024).toFixed(1)} MB`;

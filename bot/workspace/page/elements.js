@@ -8,7 +8,7 @@ import { control, firstState } from "./blocks-inputs.js";
 import { confirmed } from "./dialogs.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { picture, safeUrl } from "./links.js";
+import { fileAddress, picture, safeUrl } from "./links.js";
 import { openMenu } from "./menu.js";
 import { textLine, words } from "./texts.js";
 
@@ -156,7 +156,7 @@ function overflow(element, blockId, surface) {
 }
 
 const imageElement = (element) =>
-  picture(element.image_url ?? element.slack_file?.url, element.alt_text, "picture picture-small");
+  picture(element.image_url ?? fileAddress(element.slack_file), element.alt_text, "picture picture-small");
 
 function unavailable(element) {
   return h(
@@ -175,6 +175,7 @@ function chooser(element, blockId, surface) {
     store: surface.store,
     state,
     label: words(element.placeholder) || "Choose",
+    suggest: (value) => surface.suggest(blockId, element.action_id, value),
     change: (fresh, { commit }) => {
       values?.set(blockId, element.action_id, fresh);
       if (commit) void interact(node, { element, blockId, surface, payload: fresh });

@@ -3,6 +3,7 @@ import { must } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { beforePaint, h } from "./dom.js";
 import { FormValues } from "./forms.js";
+import { surfaceOf } from "./surface.js";
 
 /** Draws the Home tab while it is open and tells the app when it is opened. */
 export class Home {
@@ -48,21 +49,12 @@ export class Home {
   }
 
   #surface(view) {
-    const container = { type: "view", view_id: view.id };
-    return {
-      store: this.store,
+    return surfaceOf(this.store, {
       kind: "home",
       key: `home:${view.id}`,
+      container: { type: "view", view_id: view.id },
       values: this.#values,
-      act: (blockId, actionId, payload) =>
-        must("action", {
-          ...payload,
-          user: this.store.userId,
-          container,
-          block_id: blockId,
-          action_id: actionId,
-          state: { values: this.#values.of(view.blocks) },
-        }),
-    };
+      blocks: view.blocks,
+    });
   }
 }

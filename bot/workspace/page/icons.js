@@ -19,6 +19,17 @@ const PATHS = {
   arrow: "M10 4v12M5 11l5 5 5-5",
   back: "M12.5 4 6.5 10l6 6",
   file: "M5 3h7l4 4v10H5ZM12 3v4h4",
+  copy: "M7 7h9v10H7ZM13 7V4H4v10h3",
+  check: "M4 10.5 8.5 15 16 6",
+  plus: "M10 4v12M4 10h12",
+  stop: "M6 6h8v8H6Z",
+  bolt: "M11 2.5 4.5 11H9.5L9 17.5 15.5 9H10.5Z",
+  sun: "M10 13.2a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4ZM10 2.5v1.6M10 15.9v1.6M2.5 10h1.6M15.9 10h1.6M4.7 4.7l1.1 1.1M14.2 14.2l1.1 1.1M15.3 4.7l-1.1 1.1M5.8 14.2l-1.1 1.1",
+  moon: "M16 11.5A6.5 6.5 0 0 1 8.5 4a6.5 6.5 0 1 0 7.5 7.5Z",
+  auto: "M10 2.5a7.5 7.5 0 1 0 0 15 7.5 7.5 0 0 0 0-15ZM10 2.5v15M10 6.5h5.6M10 10h7.2M10 13.5h5.6",
+  search: "M9 14.5a5.5 5.5 0 1 0 0-11 5.5 5.5 0 0 0 0 11ZM13 13l4 4",
+  people:
+    "M7.5 9.5a2.7 2.7 0 1 0 0-5.4 2.7 2.7 0 0 0 0 5.4ZM2.5 16c.3-2.8 2.2-4.3 5-4.3s4.7 1.5 5 4.3M12.5 4.4a2.6 2.6 0 0 1 0 4.9M14.2 12c1.9.5 3 1.9 3.3 4",
   eye: "M2.5 10S5 5 10 5s7.5 5 7.5 5-2.5 5-7.5 5-7.5-5-7.5-5ZM10 12.2a2.2 2.2 0 1 0 0-4.4 2.2 2.2 0 0 0 0 4.4Z",
 };
 
@@ -26,7 +37,7 @@ const PATHS = {
 export function icon(name) {
   const path = svg("path", {
     d: PATHS[name] ?? PATHS.more,
-    class: { send: "filled", more: "dotted" }[name] ?? "lined",
+    class: { send: "filled", stop: "filled", more: "dotted" }[name] ?? "lined",
   });
   return svg("svg", { viewBox: "0 0 20 20", class: "icon", "aria-hidden": "true", focusable: "false" }, path);
 }

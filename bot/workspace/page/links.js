@@ -26,19 +26,30 @@ export function link(address, ...words) {
   return h("a", { href, target: "_blank", rel: "noopener noreferrer", title: href }, words);
 }
 
-function mayLoad(address) {
-  if (INLINE_PICTURE.test(address)) return true;
+const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/** The address of a file of this workspace as this page reaches it, by whichever name; null for any other. */
+export function ownAddress(address) {
+  if (INLINE_PICTURE.test(address)) return address;
   try {
-    return new URL(address, location.href).origin === location.origin;
+    const url = new URL(address, location.href);
+    const same = LOOPBACK.has(url.hostname) && LOOPBACK.has(location.hostname) && url.port === location.port;
+    if (same) url.host = location.host;
+    return url.origin === location.origin ? url.href : null;
   } catch {
-    return false;
+    return null;
   }
 }
 
+/** Where the picture of a `slack_file` (`{id}` or `{url}`) is. */
+export const fileAddress = ({ id, url } = {}) =>
+  url ?? (id ? `/files/${encodeURIComponent(id)}/picture` : undefined);
+
 /** A picture of this workspace; for any other its description and a link. */
 export function picture(address, description, className = "picture") {
-  if (typeof address === "string" && mayLoad(address)) {
-    const image = h("img", { class: className, src: address, alt: description ?? "", loading: "lazy" });
+  const own = typeof address === "string" ? ownAddress(address) : null;
+  if (own) {
+    const image = h("img", { class: className, src: own, alt: description ?? "", loading: "lazy" });
     image.addEventListener("error", () => image.replaceWith(pictureElsewhere(address, description)), {
       once: true,
     });

@@ -2,6 +2,7 @@
  * Puts the page together. The address says who one is and where: `#U0CLEO/C0HELP/1718000000.000100`, so that a tab, a
  * reload and the back button keep their place, and two tabs can be two people.
  */
+import { must } from "./api.js";
 import { ChannelPane } from "./channel.js";
 import { icon } from "./icons.js";
 import { Inspector } from "./inspector.js";
@@ -9,10 +10,13 @@ import { Modals } from "./modal.js";
 import { announce, showConnection, showNotices } from "./notices.js";
 import { Sidebar } from "./sidebar.js";
 import { Store } from "./store.js";
+import { Switcher } from "./switcher.js";
+import { themeSwitch } from "./theme.js";
 import { ThreadPane } from "./thread.js";
 
 const FIRST_PERSON = "U0ANN";
 const FIRST_CHANNEL = "help-desk";
+const TABS = new Set(["home", "history"]);
 
 const byId = (id) => document.getElementById(id);
 const store = new Store();
@@ -26,6 +30,8 @@ const sidebar = new Sidebar(byId("sidebar"), store, {
   become: (user) => go(`#${user}/${channelPane.id ?? ""}`),
 });
 new Modals(store);
+const switcher = new Switcher(store, go);
+themeSwitch(byId("theme"));
 new Inspector(byId("inspector"), byId("open-inspector"), store);
 showNotices(byId("toasts"), store);
 showConnection(byId("lines"), store);
@@ -43,13 +49,44 @@ async function follow() {
   const room = roomFor(channel);
   if (!room) return;
   if (room.id !== channel) history.replaceState(null, "", store.address(room.id));
-  const ts = room.id === channel && rest && rest !== "home" ? rest : null;
-  channelPane.show(room.id, rest === "home" ? "home" : "messages");
+  const ts = room.id === channel && rest && !TABS.has(rest) ? rest : null;
+  const moved = room.id !== channelPane.id;
+  channelPane.show(room.id, TABS.has(rest) ? rest : "messages");
   await threadPane.show(room.id, ts);
+  if (moved) tellContext(room.id);
+  reveal(ts);
   sidebar.draw();
   document.body.classList.toggle("with-thread", Boolean(ts));
   showSidebar(false);
   document.title = `${room.name} · Local workspace`;
+}
+
+/** The app of an agent view hears what the person looks at; another app is left alone. */
+function tellContext(channel) {
+  if (store.hasAgentView) must("context", { user: store.userId, channel }).catch(() => {});
+}
+
+let sought = null;
+
+/** A link to a message (`/archives/C.../p...`, see chat.getPermalink) arrives here as a query: it becomes an address. */
+function takeLink() {
+  const query = new URLSearchParams(location.search);
+  const [channel, ts, thread] = ["channel", "ts", "thread_ts"].map((name) => query.get(name));
+  if (!channel) return;
+  sought = ts;
+  const { user } = asked();
+  history.replaceState(null, "", `/#${[user, channel, thread].filter(Boolean).join("/")}`);
+}
+
+/** Brings the message that a link named into view. */
+function reveal(threadTs) {
+  if (!sought || !store.me) return;
+  const ts = sought;
+  sought = null;
+  requestAnimationFrame(() => {
+    if (threadTs && threadTs !== ts) threadPane.reveal(ts);
+    else channelPane.reveal(ts);
+  });
 }
 
 /** The channel asked for; where this person has none of that id, the same kind of place, or the first. */
@@ -92,5 +129,8 @@ document.addEventListener(
   "visibilitychange",
   () => document.visibilityState === "visible" && channelPane.id && store.markRead(channelPane.id),
 );
+byId("open-switcher").append(icon("search"));
+byId("open-switcher").addEventListener("click", () => switcher.open());
+takeLink();
 window.addEventListener("hashchange", () => void follow());
 void follow();

@@ -3,6 +3,7 @@
  *
  * HTML in it is text. An unfinished construct (a code fence still open, half a table) is shown as far as it goes.
  */
+import { codeBlock } from "./code.js";
 import { h } from "./dom.js";
 import { markdownInline } from "./markdown-inline.js";
 
@@ -51,17 +52,7 @@ function readFence(lines, at) {
   const closing = new RegExp(`^ {0,3}${open[1][0]}{${open[1].length},}\\s*$`);
   let end = at + 1;
   while (end < lines.length && !closing.test(lines[end])) end += 1;
-  const code = h("code", {}, lines.slice(at + 1, end).join("\n"));
-  const language = open[2] ? h("span", { class: "code-language" }, open[2]) : null;
-  return {
-    node: h(
-      "pre",
-      { class: language ? "code-block with-language" : "code-block", tabindex: "0" },
-      language,
-      code,
-    ),
-    next: end + 1,
-  };
+  return { node: codeBlock(lines.slice(at + 1, end).join("\n"), open[2]), next: end + 1 };
 }
 
 function readHeading(lines, at, store) {

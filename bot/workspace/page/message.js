@@ -11,6 +11,7 @@ import { markdown } from "./markdown.js";
 import { openMenu, openPicker } from "./menu.js";
 import { asTyped, asWords, mrkdwn } from "./mrkdwn.js";
 import { avatar } from "./names.js";
+import { surfaceOf } from "./surface.js";
 import { ago, clock, inFull } from "./time.js";
 
 /**
@@ -122,7 +123,7 @@ function body(message, place) {
 
   function content() {
     if (!isWritten(message) && message.blocks?.length)
-      return renderBlocks(message.blocks, surfaceOf(message, place, key));
+      return renderBlocks(message.blocks, messageSurface(message, place, key));
     const text = message.text ?? "";
     const nodes = message.streaming ? markdown(text, store) : mrkdwn(text, store);
     return text ? long(h("div", { class: "text" }, nodes), key, store) : null;
@@ -133,26 +134,17 @@ function body(message, place) {
 const isWritten = (message) =>
   !message.bot_id && message.text && (message.blocks ?? []).every((block) => block.type === "rich_text");
 
-function surfaceOf(message, { store, channel }, key) {
-  const container = { type: "message", channel, ts: message.ts };
+function messageSurface(message, { store, channel }, key) {
   const values = store.remembered(`values:${key}`, null) ?? new FormValues();
   store.remember(`values:${key}`, values);
-  return {
-    store,
-    values,
-    key,
+  return surfaceOf(store, {
     kind: "message",
+    key,
+    container: { type: "message", channel, ts: message.ts },
+    values,
+    blocks: message.blocks,
     files: message.files,
-    act: (blockId, actionId, payload) =>
-      must("action", {
-        ...payload,
-        user: store.userId,
-        container,
-        block_id: blockId,
-        action_id: actionId,
-        state: { values: values.of(message.blocks) },
-      }),
-  };
+  });
 }
 
 function editBox(message, place) {
@@ -307,8 +299,23 @@ function menuOf(message, place) {
     testid: "message-copy",
     pick: () => attempt(store, () => navigator.clipboard.writeText(asTyped(message.text ?? "", store))),
   };
-  const own = message.user === store.userId && !message.bot_id ? ownItems(message, place) : [];
-  return [...shortcuts, copy, ...own];
+  const link = {
+    label: "Copy link",
+    testid: "message-link",
+    pick: () => attempt(store, () => navigator.clipboard.writeText(permalink(message, channel))),
+  };
+  return [...shortcuts, copy, link, ...(isOwn(message, store) ? ownItems(message, place) : [])];
+}
+
+/** Whether the reader wrote it and may change it. */
+export const isOwn = (message, store) =>
+  message.user === store.userId && !message.bot_id && !message.ephemeral && message.subtype !== "tombstone";
+
+/** The same address that `chat.getPermalink` gives. */
+function permalink({ ts, thread_ts: threadTs }, channel) {
+  const inThread =
+    threadTs && threadTs !== ts ? `?${new URLSearchParams({ thread_ts: threadTs, cid: channel })}` : "";
+  return `${location.origin}/archives/${channel}/p${ts.replace(".", "")}${inThread}`;
 }
 
 function ownItems(message, place) {

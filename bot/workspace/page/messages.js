@@ -1,18 +1,22 @@
 /** A list of messages that grows: days, runs of one author, following the newest, and nothing drawn twice. */
-import { beforePaint, h, swap } from "./dom.js";
+import { beforePaint, h, patch, swap } from "./dom.js";
 import { icon } from "./icons.js";
-import { renderMessage } from "./message.js";
+import { isOwn, renderMessage } from "./message.js";
 import { dayKey, dayName } from "./time.js";
 
 const SHOWN_AT_FIRST = 150;
 const SAME_RUN_S = 300;
 const NEAR_END_PX = 90;
+const NEAR_START_PX = 300;
+const FOUND_MS = 2500;
 
 /** The messages of a channel or of a thread. `read()` gives them, or null while they are loading. */
 export class MessageList {
   #drawn = new Map();
+  #days = new Map();
   #shown = SHOWN_AT_FIRST;
   #following = true;
+  #top = 0;
 
   constructor(place, read, { label, above = () => [], beforeEach = () => null }) {
     Object.assign(this, { place: { ...place, redraw: (ts) => this.#redraw(ts) }, read, above, beforeEach });
@@ -20,7 +24,7 @@ export class MessageList {
       class: "message-list",
       role: "group",
       "aria-label": label,
-      onkeydown: (event) => this.#walk(event),
+      onfocusin: (event) => this.#reachTools(event.target.closest(".message")),
     });
     this.newer = h(
       "button",
@@ -36,6 +40,7 @@ export class MessageList {
         "aria-label": label,
         role: "region",
         onscroll: () => this.#scrolled(),
+        onkeydown: (event) => this.#key(event),
       },
       this.list,
     );
@@ -47,6 +52,7 @@ export class MessageList {
 
   /** Draws what changed since the last time, and stays at the end if the reader was there. */
   #draw() {
+    if (this.#following) this.#shown = SHOWN_AT_FIRST;
     const messages = this.read();
     const had = this.#drawn.size;
     const parts =
@@ -64,7 +70,7 @@ export class MessageList {
       const message = messages[at];
       const before = at > from ? messages[at - 1] : null;
       const newDay = !before || dayKey(before.ts) !== dayKey(message.ts);
-      if (newDay) parts.push(divider(dayName(message.ts)));
+      if (newDay) parts.push(this.#day(message.ts));
       const extra = this.beforeEach(message, before);
       if (extra) parts.push(extra);
       parts.push(this.#node(message, !newDay && !extra && isSameRun(before, message)));
@@ -74,17 +80,27 @@ export class MessageList {
     return parts;
   }
 
+  #day(ts) {
+    const key = dayKey(ts);
+    if (!this.#days.has(key)) this.#days.set(key, divider(dayName(ts)));
+    return this.#days.get(key);
+  }
+
   #earlier(count) {
-    const more = () => {
-      this.#shown += SHOWN_AT_FIRST;
-      this.#following = false;
-      this.draw();
-    };
     return h(
       "button",
-      { class: "button earlier", type: "button", "data-testid": "earlier", onclick: more },
+      { class: "button earlier", type: "button", "data-testid": "earlier", onclick: () => this.#more() },
       `Show earlier messages (${count})`,
     );
+  }
+
+  /** Shows more of what came before; what is being read stays where it is. */
+  #more() {
+    const fromEnd = this.scroller.scrollHeight - this.scroller.scrollTop;
+    this.#shown += SHOWN_AT_FIRST;
+    this.#following = false;
+    this.#draw();
+    this.scroller.scrollTop = this.scroller.scrollHeight - fromEnd;
   }
 
   #node(message, compact) {
@@ -92,8 +108,11 @@ export class MessageList {
     const status = this.place.store.status(this.place.channel, message.ts);
     if (known && known.message === message && known.compact === compact && known.status === status)
       return known.node;
-    const node = renderMessage(message, { ...this.place, compact });
-    if (known?.node.isConnected) swap(known.node, node);
+    let node = renderMessage(message, { ...this.place, compact });
+    if (known?.message?.streaming && message.streaming && known.compact === compact) {
+      patch(known.node, node);
+      node = known.node;
+    } else if (known?.node.isConnected) swap(known.node, node);
     this.#drawn.set(message.ts, { message, compact, status, node });
     return node;
   }
@@ -111,6 +130,32 @@ export class MessageList {
     this.draw();
   }
 
+  /** Brings one message into view and marks it for a moment. */
+  reveal(ts) {
+    const at = this.read()?.findIndex((message) => message.ts === ts) ?? -1;
+    if (at < 0) return;
+    this.#following = false;
+    this.#shown = Math.max(this.#shown, this.read().length - at + 10);
+    this.#draw();
+    const { node } = this.#drawn.get(ts);
+    node.scrollIntoView({ block: "center" });
+    node.classList.add("found");
+    setTimeout(() => node.classList.remove("found"), FOUND_MS);
+  }
+
+  /** Opens the newest message of one's own for editing; false where there is none. */
+  editLast() {
+    const { store } = this.place;
+    const own = this.read()?.findLast((message) => isOwn(message, store));
+    if (own) this.#edit(own.ts);
+    return Boolean(own);
+  }
+
+  #edit(ts) {
+    this.place.store.remember(`editing:${this.place.channel}:${ts}`, true);
+    this.#redraw(ts);
+  }
+
   toEnd() {
     this.#following = true;
     this.newer.hidden = true;
@@ -119,22 +164,57 @@ export class MessageList {
 
   #jump() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.#top = this.scroller.scrollTop;
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    const nearEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    if (nearEnd || scrollTop < this.#top) this.#following = nearEnd;
+    this.#top = scrollTop;
     if (this.#following) this.newer.hidden = true;
+    if (scrollTop < NEAR_START_PX && !this.#following && this.#hasEarlier()) this.#more();
+  }
+
+  #hasEarlier() {
+    return (this.read()?.length ?? 0) > this.#shown;
   }
 
   /** Arrow keys move from message to message; the tools of the one in focus can then be reached with Tab. */
-  #walk(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  #key(event) {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const current = event.target.closest(".message");
-    if (!step || event.target !== current) return;
-    event.preventDefault();
+    if (event.target !== (current ?? this.scroller)) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) this.#walk(event, current, step);
+    else if (current) this.#shortcut(event, current);
+  }
+
+  #walk(event, current, step) {
     const all = [...this.list.querySelectorAll(".message")];
-    all[all.indexOf(current) + step]?.focus();
+    const next = current ? all[all.indexOf(current) + step] : all.at(-1);
+    event.preventDefault();
+    next?.focus();
+  }
+
+  /** e edits, t opens the thread, r reacts, m opens the menu. */
+  #shortcut(event, node) {
+    const message = this.read().find(({ ts }) => ts === node.dataset.ts);
+    const tool = { t: "message-reply", r: "message-react", m: "message-menu" }[event.key];
+    const button = tool && node.querySelector(`[data-testid="${tool}"]`);
+    if (button) button.click();
+    else if (event.key === "e" && message && isOwn(message, this.place.store)) this.#edit(message.ts);
+    else return;
+    event.preventDefault();
+  }
+
+  #reachTools(node) {
+    for (const [of, index] of [
+      [this.focused, "-1"],
+      [node, "0"],
+    ])
+      for (const tool of of?.querySelectorAll(".message-tools > button") ?? []) tool.tabIndex = Number(index);
+    this.focused = node;
   }
 }
 

@@ -5,6 +5,7 @@ import { h, newId, swap } from "./dom.js";
 import { focusPressed } from "./elements.js";
 import { FormValues, problemsOf } from "./forms.js";
 import { icon } from "./icons.js";
+import { surfaceOf } from "./surface.js";
 import { textLine } from "./texts.js";
 
 /** Shows and hides modals as the store's views come and go. Focus returns to where it was when the last one closes. */
@@ -84,23 +85,14 @@ export class Modals {
   }
 
   #surface(view) {
-    const container = { type: "view", view_id: view.id };
-    return {
-      store: this.store,
+    return surfaceOf(this.store, {
       kind: "modal",
       key: view.id,
+      container: { type: "view", view_id: view.id },
       values: this.#valuesOf(view),
+      blocks: view.blocks,
       errors: this.#errors.get(view.id),
-      act: (blockId, actionId, payload) =>
-        must("action", {
-          ...payload,
-          user: this.store.userId,
-          container,
-          block_id: blockId,
-          action_id: actionId,
-          state: { values: this.#valuesOf(view).of(view.blocks) },
-        }),
-    };
+    });
   }
 
   #head(view, title) {

@@ -3,6 +3,7 @@
  *
  * It reads text as Slack stores it (& < > arrive escaped) and never fails: what is not markup is text.
  */
+import { codeBlock } from "./code.js";
 import { h } from "./dom.js";
 import { emoji } from "./emoji.js";
 import { link } from "./links.js";
@@ -25,7 +26,7 @@ export function mrkdwn(text, store) {
   let from = 0;
   for (const found of String(text).matchAll(FENCE)) {
     nodes.push(...lines(text.slice(from, found.index), store));
-    nodes.push(h("pre", { class: "code-block" }, h("code", {}, unescaped(found[1]))));
+    nodes.push(codeBlock(unescaped(found[1]), "", "wrapped"));
     from = found.index + found[0].length;
   }
   nodes.push(...lines(String(text).slice(from), store));

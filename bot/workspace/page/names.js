@@ -1,5 +1,6 @@
 /** People and channels as they are named inside a message, and the coloured initials that stand for a face. */
 import { h } from "./dom.js";
+import { icon } from "./icons.js";
 
 const COLOURS = 8;
 
@@ -44,4 +45,12 @@ export function avatar(user, { small = false, picture = "" } = {}) {
   const look = user?.is_bot ? "avatar-app" : `avatar-${colourOf(user?.id ?? name)}`;
   const text = picture || (user?.is_bot ? "🎓" : initialsOf(name));
   return h("span", { class: `avatar ${look}${small ? " avatar-small" : ""}`, "aria-hidden": "true" }, text);
+}
+
+/** What stands before a conversation's name: #, a lock, or a face. */
+export function markOf(channel, store) {
+  const icons = { private: "lock", mpim: "people" };
+  return channel.kind === "im"
+    ? avatar(store.user(channel.other), { small: true })
+    : icon(icons[channel.kind] ?? "hash");
 }

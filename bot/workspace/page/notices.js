@@ -5,6 +5,7 @@ import { asWords } from "./mrkdwn.js";
 
 const SHOWN_MS = 9000;
 const ALOUD_MS = 5000;
+const ALOUD = 500;
 
 /** Shows the store's notices above everything, an open modal too. */
 export function showNotices(node, store) {
@@ -39,7 +40,15 @@ export function showConnection(node, store) {
         h(
           "p",
           { class: "line line-lost", "data-testid": "lost" },
-          "This page lost the local workspace and is trying again. Is it still running?",
+          "Reconnecting… This page lost the local workspace and is trying again. Is it still running?",
+        ),
+      );
+    else if (!store.installed)
+      lines.push(
+        h(
+          "p",
+          { class: "line", "data-testid": "uninstalled" },
+          `${store.app?.name ?? "The app"} was uninstalled: its tokens are refused until this workspace is reset.`,
         ),
       );
     else if (store.connected === 0)
@@ -56,19 +65,20 @@ export function showConnection(node, store) {
   store.on("people", draw);
 }
 
-/** Reads new messages of others aloud where the reader is. */
+/** Reads new messages of others aloud where the reader is; an answer that is written piece by piece once, at its end. */
 export function announce(node, store, isHere) {
-  store.on("arrived", ({ channel, message }) => {
+  const tell = ({ channel, message }) => {
     if (message.user === store.userId || !isHere(channel)) return;
     const name = store.user(message.user)?.real_name ?? message.username ?? "The app";
+    const streaming = message.streaming || message.streaming_state === "in_progress";
     const line = h(
       "p",
       {},
-      message.streaming
-        ? `${name} is answering.`
-        : `${name}: ${asWords(message.text ?? "", store).slice(0, 240)}`,
+      streaming ? `${name} is answering.` : `${name}: ${asWords(message.text ?? "", store).slice(0, ALOUD)}`,
     );
     node.append(line);
     setTimeout(() => line.remove(), ALOUD_MS);
-  });
+  };
+  store.on("arrived", tell);
+  store.on("finished", tell);
 }

@@ -1,4 +1,5 @@
 /** `rich_text` blocks as nodes: sections, lists, quotes, preformatted text and everything that stands inside them. */
+import { codeBlock } from "./code.js";
 import { h } from "./dom.js";
 import { characterOf } from "./emoji.js";
 import { link } from "./links.js";
@@ -12,8 +13,7 @@ function part(element, store) {
   const inside = () => (element.elements ?? []).map((piece) => styled(piece, store));
   if (element.type === "rich_text_list") return list(element, store);
   if (element.type === "rich_text_quote") return h("blockquote", {}, h("p", {}, inside()));
-  if (element.type === "rich_text_preformatted")
-    return h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, plainText(element)));
+  if (element.type === "rich_text_preformatted") return codeBlock(plainText(element), element.language);
   return h("p", {}, inside());
 }
 

@@ -1,7 +1,7 @@
 /** The left side: who one acts as, channels and direct messages, and which of them have something new. */
 import { beforePaint, h } from "./dom.js";
-import { icon } from "./icons.js";
-import { avatar } from "./names.js";
+import { avatar, markOf } from "./names.js";
+import { isDirect } from "./store.js";
 
 /** `go(hash)` is called through plain links; `become(userId)` when another person is chosen. */
 export class Sidebar {
@@ -15,24 +15,35 @@ export class Sidebar {
     const { store } = this;
     if (!store.me) return;
     const mine = store.channels.filter((channel) => channel.is_member);
-    const rooms = mine
-      .filter((channel) => channel.kind !== "im")
-      .sort((a, b) => a.name.localeCompare(b.name));
-    const direct = mine.filter((channel) => channel.kind === "im");
+    const rooms = mine.filter((channel) => !isDirect(channel)).sort((a, b) => a.name.localeCompare(b.name));
+    const direct = mine.filter(isDirect);
+    const shown = JSON.stringify([
+      store.userId,
+      this.current(),
+      store.users,
+      mine,
+      mine.map(this.isNew, this),
+    ]);
+    if (shown === this.shown) return;
+    this.shown = shown;
     const focused = document.activeElement?.dataset?.testid;
     this.node.replaceChildren(
       h("div", { class: "team" }, h("strong", {}, store.team.name), this.#people()),
       section(
         "Channels",
-        rooms.map((channel) => this.#entry(channel, icon(channel.kind === "private" ? "lock" : "hash"))),
+        rooms.map((channel) => this.#entry(channel)),
       ),
       section(
         "Direct messages",
-        direct.map((channel) => this.#entry(channel, avatar(store.user(channel.other), { small: true }))),
+        direct.map((channel) => this.#entry(channel)),
       ),
       h("p", { class: "sidebar-note" }, "Open this page again in another tab to be two people at once."),
     );
     if (focused) this.node.querySelector(`[data-testid="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  isNew(channel) {
+    return channel.id !== this.current() && this.store.isUnread(channel.id);
   }
 
   #people() {
@@ -62,11 +73,10 @@ export class Sidebar {
     );
   }
 
-  #entry(channel, mark) {
+  #entry(channel) {
     const { store } = this;
-    const unread = store.isUnread(channel.id) && channel.id !== this.current();
-    const name =
-      channel.kind === "im" ? (store.user(channel.other)?.real_name ?? channel.name) : channel.name;
+    const unread = this.isNew(channel);
+    const name = store.nameOf(channel);
     const app =
       channel.kind === "im" && store.isApp(channel.other) ? h("span", { class: "badge" }, "APP") : null;
     return h(
@@ -81,7 +91,7 @@ export class Sidebar {
           "data-testid": `channel-${channel.name}`,
           "data-channel": channel.id,
         },
-        mark,
+        markOf(channel, store),
         h("span", { class: "entry-name" }, name),
         app,
         unread ? h("span", { class: "dot", role: "img", "aria-label": "unread" }) : null,

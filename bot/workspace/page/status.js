@@ -11,7 +11,9 @@ export class StatusLine {
 
   constructor(store, where) {
     Object.assign(this, { store, where });
-    this.node = h("div", { class: "status-slot", "aria-live": "polite" });
+    this.node = h("div", { class: "status-slot" });
+    this.aloud = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
+    this.frame = h("div", {}, this.node, this.aloud);
     this.draw = beforePaint(() => this.#draw());
     store.on("status", () => this.draw());
   }
@@ -20,18 +22,18 @@ export class StatusLine {
     const { channel, threadTs } = this.where() ?? {};
     const status = channel && this.store.status(channel, threadTs);
     clearInterval(this.#timer);
+    const told = status ? `${this.store.app.name ?? "The app"} ${status.status}` : "";
+    if (this.aloud.textContent !== told) this.aloud.textContent = told;
     if (!status) {
       this.node.replaceChildren();
       return;
     }
-    const lines = status.loading_messages?.length
-      ? status.loading_messages
-      : [`${this.store.app.name ?? "The app"} ${status.status}`];
+    const lines = status.loading_messages?.length ? status.loading_messages : [told];
     const words = h("span", {}, plain(lines[this.#turn % lines.length]));
     this.node.replaceChildren(
       h(
         "div",
-        { class: "status", "data-testid": "status" },
+        { class: "status", "data-testid": "status", "aria-hidden": "true" },
         h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
         words,
       ),
@@ -63,7 +65,7 @@ export function suggestedPrompts(suggested, use) {
   return h(
     "div",
     { class: "prompts", "data-testid": "prompts" },
-    h("p", { class: "quiet" }, suggested.title || "Try asking"),
+    h("p", { class: "quiet" }, suggested.title || suggested.description || "Try asking"),
     h("div", { class: "prompt-row" }, chips),
   );
 }

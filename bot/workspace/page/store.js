@@ -11,6 +11,12 @@
 import { get, must } from "./api.js";
 import { follow } from "./line.js";
 
+/** After these everything is read again. */
+const RELOADS = new Set(["reload", "channel", "reset", "uninstalled"]);
+
+/** A conversation of two or of a few people, which has no name of its own. */
+export const isDirect = (channel) => channel?.kind === "im" || channel?.kind === "mpim";
+
 const threadKey = (channel, ts) => `${channel}:${ts}`;
 const asMap = (messages) => new Map(messages.map((message) => [message.ts, known(message)]));
 const byTs = (a, b) => (a.ts < b.ts ? -1 : a.ts > b.ts ? 1 : 0);
@@ -29,6 +35,9 @@ export class Store extends EventTarget {
   channels = [];
   commands = [];
   shortcuts = [];
+  globalShortcuts = [];
+  canStop = true;
+  installed = true;
   prompts = new Map();
   statuses = new Map();
   titles = new Map();
@@ -107,6 +116,9 @@ export class Store extends EventTarget {
     );
     this.agent = state.agent ?? null;
     this.homeTab = state.home_tab ?? true;
+    this.globalShortcuts = state.global_shortcuts ?? [];
+    this.canStop = state.can_stop ?? true;
+    this.installed = state.installed ?? true;
     this.prompts = new Map((state.prompts ?? []).map((prompts) => [prompts.channel, prompts]));
     const count = state.connected ?? app?.connected;
     if (count !== undefined) this.connected = Number(count);
@@ -152,9 +164,21 @@ export class Store extends EventTarget {
     return this.channels.find((channel) => channel.id === id);
   }
 
+  /** A conversation as people call it: "help-desk", "Apprentice", "Ben Expert, Dan Asker". */
+  nameOf(channel) {
+    if (!channel || !isDirect(channel)) return channel?.name ?? "";
+    const others = channel.members.filter((id) => id !== this.userId);
+    const names = (others.length > 0 ? others : [this.userId]).map((id) => this.user(id)?.real_name ?? id);
+    return names.join(", ");
+  }
+
   /** The page's own address of a conversation, for this person. */
   address(channel, threadTs) {
     return `#${[this.userId, channel, threadTs].filter(Boolean).join("/")}`;
+  }
+
+  get hasAgentView() {
+    return Boolean(this.agent?.description || this.agent?.prompts?.length);
   }
 
   isApp(userId) {
@@ -211,8 +235,13 @@ export class Store extends EventTarget {
     }
   }
 
+  /** The timestamp up to which this person has read a channel. */
+  readUntil(channel) {
+    return this.#read[channel] ?? "0";
+  }
+
   isUnread(channel) {
-    const last = this.#read[channel] ?? "0";
+    const last = this.readUntil(channel);
     const newer = (ts) => ts && ts > last;
     const others = (message) => message.user !== this.userId && newer(message.ts);
     const replied = (message) =>
@@ -261,8 +290,8 @@ export class Store extends EventTarget {
   }
 
   #hear(event) {
-    if (event.type === "reload" || event.type === "channel")
-      this.#reload().catch((problem) => this.problem(problem));
+    if (event.type === "reset") this.#forget();
+    if (RELOADS.has(event.type)) this.#reload().catch((problem) => this.problem(problem));
     else if (this.#waiting) this.#waiting.push(event);
     else this.#apply(event);
   }

@@ -11,7 +11,11 @@ export class ThreadPane {
 
   constructor(node, store, close) {
     Object.assign(this, { node, store });
-    this.composer = new Composer(store, { testid: "thread-composer", sent: () => this.#list?.toEnd() });
+    this.composer = new Composer(store, {
+      testid: "thread-composer",
+      sent: () => this.#list?.toEnd(),
+      editLast: () => this.#list?.editLast(),
+    });
     this.status = new StatusLine(store, () => ({ channel: this.channel, threadTs: this.ts }));
     this.slot = h("div", { class: "channel-body" });
     this.head = h("h2", {}, "Thread");
@@ -55,6 +59,10 @@ export class ThreadPane {
     }
   }
 
+  reveal(ts) {
+    this.#list?.reveal(ts);
+  }
+
   #enter() {
     const { store, channel, ts } = this;
     this.#drawHead();
@@ -66,7 +74,7 @@ export class ThreadPane {
     });
     this.slot.replaceChildren(
       this.#list.node,
-      h("div", { class: "pane-foot" }, this.status.node, this.composer.node),
+      h("div", { class: "pane-foot" }, this.status.frame, this.composer.node),
     );
     this.composer.aim(channel, ts, "Reply…");
     this.status.draw();

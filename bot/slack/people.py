@@ -1,0 +1,69 @@
+"""What people say about answers and may see of themselves: built once, registered in one call."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self
+
+from slack_bolt.async_app import AsyncApp
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.privacy import Privacy
+from bot.slack.consent import Consents
+from bot.slack.corrections import Corrections
+from bot.slack.feedback import Feedback
+from bot.slack.home import Home, HomeRules
+from bot.slack.home_channels import HomeChannels
+from bot.slack.shortcuts import Nominations
+from storage.records import Entry
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Ratings, corrections, consent, proposals, Home."""
+
+    feedback: Feedback
+    corrections: Corrections
+    consents: Consents
+    nominations: Nominations
+    home: Home
+    channels: HomeChannels
+
+    @classmethod
+    def build(
+        cls,
+        store: Store,
+        client: AsyncWebClient,
+        privacy: Privacy,
+        rules: HomeRules,
+        *,
+        bot_user: str,
+        remember: Callable[[], Awaitable[None]],
+        learn: Callable[[Entry], Awaitable[None]],
+    ) -> Self:
+        """`remember` reads memory anew after deletions, `learn` lets it know one more entry."""
+        team = rules.team
+        corrections = Corrections(store, client, team=team, bot_user=bot_user, learn=learn)
+        home = Home(store, client, corrections, rules)
+        return cls(
+            feedback=Feedback(store, client, corrections, team=team, bot_user=bot_user),
+            corrections=corrections,
+            consents=Consents(
+                store, client, privacy, team=team, remember=remember, refresh_home=home.refresh
+            ),
+            nominations=Nominations(store, client, corrections, team=team, bot_user=bot_user, learn=learn),
+            home=home,
+            channels=HomeChannels(store, client, rules, refresh=home.refresh),
+        )
+
+    def listen(self, app: AsyncApp) -> None:
+        """Register everything. To be called before the listeners of commands: `/apprentice privacy` is ours."""
+        for each in (
+            self.feedback,
+            self.corrections,
+            self.consents,
+            self.nominations,
+            self.home,
+            self.channels,
+        ):
+            each.listen(app)

@@ -1,0 +1,39 @@
+/** A block of code: its language, the code as it is, and a button that copies it. */
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
+
+const THANKS_MS = 1500;
+
+/** `looks` adds a class to the frame. */
+export function codeBlock(text, language = "", looks = "") {
+  const copy = h(
+    "button",
+    {
+      class: "icon-button code-copy",
+      type: "button",
+      title: "Copy",
+      "aria-label": "Copy the code",
+      "data-testid": "code-copy",
+      onclick: () => void copied(copy, text),
+    },
+    icon("copy"),
+  );
+  return h(
+    "div",
+    { class: `code-frame ${looks}`.trim() },
+    language ? h("span", { class: "code-language" }, language) : null,
+    h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, text)),
+    copy,
+  );
+}
+
+async function copied(button, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.replaceChildren(icon("check"));
+    button.title = "Copied";
+  } catch {
+    button.title = "This browser does not let the page copy. Select the code and copy it.";
+  }
+  setTimeout(() => button.replaceChildren(icon("copy")), THANKS_MS);
+}
