@@ -18,7 +18,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.dueling import Dueling
 from bot.errors import ModelUnavailable, PublicError
 from bot.schedule import Clock
-from bot.settings import Policy, Settings, forget_proxies
+from bot.settings import MANIFEST, Policy, Settings, forget_proxies
 from bot.slack import unclaimed
 from bot.slack.access import AUTH_ERRORS, Access
 from bot.slack.admin import TRAIN, Admin, AdminRules
@@ -37,6 +37,7 @@ from bot.slack.solicit import Solicitor
 from bot.slack.trouble import reason_of, retry_handlers
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
 from bot.workspace import LocalWorkspace
+from bot.workspace.manifest import read_manifest
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
 from storage.store import Store
 
@@ -78,6 +79,7 @@ class Bot:
     questions: Questions
     duels: Duels
     reports: Reports
+    people: People
     workspace: LocalWorkspace | None
     session: aiohttp.ClientSession
     lock: DataLock
@@ -126,7 +128,7 @@ async def start(
         if workspace is not None:
             undo.append(workspace.stop())
         place = _place(settings, workspace)
-        access = Access(say=say)
+        access = Access(tell=say)
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), middlewares=(access.guard,))
         undo.append(session.close())
         client = _client(place, session)
@@ -159,6 +161,7 @@ async def _local_workspace(settings: Settings, people: int) -> LocalWorkspace | 
         port=settings.workspace_port,
         state_file=settings.data_dir / "workspace.sqlite",
         extra_people=people,
+        manifest=read_manifest(MANIFEST),
     )
     await workspace.start()
     return workspace
@@ -312,6 +315,7 @@ async def _build(
         questions=questions,
         duels=duels,
         reports=reports,
+        people=people,
         workspace=workspace,
         session=session,
         lock=lock,
@@ -388,7 +392,7 @@ async def _clock(
         await shop.evaluations.tick()
         if next(ticks) % REFRESH_TICKS == 0:
             await shop.refresh_memory()
-            await reports.catch_up()
+            await reports.tick()
 
     if await shop.store.schedule(team, TRAIN) is None:
         await shop.store.set_schedule(
@@ -431,7 +435,13 @@ def _receiver(
         return FINE if shop.apis or has_local_extra() or len(shop.memory) else DOWN
 
     parts = {"database": database, "slack": slack, "models": models}
-    return HttpMode(app, port=settings.http_port, parts=parts, vital=frozenset(parts))
+    return HttpMode(
+        app,
+        port=settings.http_port,
+        signing_secret=place.signing_secret,
+        parts=parts,
+        vital=frozenset(parts),
+    )
 
 
 async def _warm(shop: Workshop, say: Callable[[str], None]) -> None:

@@ -93,7 +93,7 @@ async def _serve(workspace: "LocalWorkspace", signing_secret: str | None) -> Exi
 
 
 def _how_to_connect(url: str, signing_secret: str | None) -> str:
-    from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
+    from bot.workspace.seed import APP_TOKEN, BOT_TOKEN, CLIENT_ID, CLIENT_SECRET
 
     secret = [f"  SLACK_SIGNING_SECRET={signing_secret}"] if signing_secret else []
     lines = [
@@ -105,5 +105,6 @@ def _how_to_connect(url: str, signing_secret: str | None) -> str:
         f"  SLACK_API_URL={url}/api/",
         "Python: AsyncWebClient(token, base_url=SLACK_API_URL). Node: clientOptions: { slackApiUrl: SLACK_API_URL }.",
         "Java: slackConfig.setMethodsEndpointUrlPrefix(SLACK_API_URL).",
+        f"OAuth: {url}/oauth/v2/authorize with client_id {CLIENT_ID} and client_secret {CLIENT_SECRET}.",
     ]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from bot.errors import PublicError
 
 STARTER = Path(__file__).parent / "starter"
+MANIFEST = Path(__file__).parent / "slack" / "manifest.yaml"
 HANDBOOK = Path(__file__).parent / "handbook" / "handbook.jsonl"
 
 

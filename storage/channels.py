@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
 from storage.feedback import stamp_entries
-from storage.records import ChannelSettings, Decision, Nomination, now
+from storage.records import Answer, AnswerPart, ChannelSettings, Decision, Nomination, Question, now
 
 
 class ChannelStore:
@@ -75,7 +76,7 @@ class ChannelStore:
         return await self._settle(nomination_id, person, allowed=True)
 
     async def refuse_nomination(self, nomination_id: str, person: str) -> Nomination | None:
-        """One of the authors says no: it is refused for good. None where it is gone."""
+        """One of the authors says no: it is refused for good, and its words are deleted. None where it is gone."""
         return await self._settle(nomination_id, person, allowed=False)
 
     async def nomination_taken(self, nomination_id: str) -> bool:
@@ -95,11 +96,21 @@ class ChannelStore:
             return (await session.exec(select(Nomination.id).where(*where).limit(1))).first() is not None
 
     async def delete_nominations_at(self, team: str, channel: str, ts: str) -> bool:
-        """The message is gone, and with it what was proposed or verified of it; True if there was any."""
+        """A message is gone, and with it what was proposed or verified of it; True if there was any.
+
+        Of a question that is what was proposed of its answer, too: to be called before the question is deleted.
+        """
+        question = (col(Question.team) == team, col(Question.channel) == channel, col(Question.ts) == ts)
+        answers = (
+            select(AnswerPart.ts)
+            .join(Answer, col(Answer.id) == col(AnswerPart.answer_id))
+            .join(Question, col(Question.id) == col(Answer.question_id))
+            .where(*question)
+        )
+        place = (col(Nomination.team) == team, col(Nomination.channel) == channel)
+        gone = or_(col(Nomination.ts) == ts, col(Nomination.ts).in_(answers))
         async with self.database.writing(alone=f"entries {team}") as session:
-            found = list(
-                (await session.exec(select(Nomination).where(*_nominations_at(team, channel, ts)))).all()
-            )
+            found = list((await session.exec(select(Nomination).where(*place, gone))).all())
             for nomination in found:
                 await session.delete(nomination)
             if any(nomination.state == "taken" for nomination in found):
@@ -121,6 +132,7 @@ class ChannelStore:
                 row.waiting_for = _without(row.waiting_for, person)
             elif row.state == "waiting":
                 row.state, row.refused_by, row.settled_at = "refused", person, now()
+                row.question = row.answer = row.topic = ""
             session.add(row)
         return row
 

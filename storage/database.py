@@ -60,6 +60,10 @@ class Database:
         self._write = async_sessionmaker(self._engine, class_=AsyncSession, expire_on_commit=False)
         reading = self._engine.execution_options(read_only=True)
         self._read = async_sessionmaker(reading, class_=AsyncSession, expire_on_commit=False)
+        # SQLite lets waiting writers poll, the latest as likely as the first, each with a connection of the pool in its
+        # hands: a burst of questions then starves some until they give up. Here they queue before they take a connection.
+        one = self._engine.dialect.name == "sqlite"
+        self._one_writer: AbstractAsyncContextManager[object] = asyncio.Lock() if one else nullcontext()
 
     @property
     def engine(self) -> AsyncEngine:
@@ -79,7 +83,7 @@ class Database:
         A block that reads and then writes what follows from it names in `alone` what it decides about: only one such
         block runs at a time. SQLite has one writer anyway; PostgreSQL takes an advisory lock until the transaction ends.
         """
-        async with self._write() as session, session.begin():
+        async with self._one_writer, self._write() as session, session.begin():
             if alone and self._engine.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
                 await (await session.connection()).execute(lock, {"name": alone})

@@ -106,7 +106,7 @@ async def until(look: Callable[[], T], *, timeout_s: float, what: str) -> T:
     raise TimeoutError(f"In {timeout_s:.0f} s it did not happen that {what}.")
 
 
-async def eventually(look: Callable[[], Awaitable[T]], *, timeout_s: float = 20.0, what: str) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], *, timeout_s: float = 20.0, what: str) -> T:
     """`until` for what has to be asked."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -21,7 +21,7 @@ async def library(
 ) -> AsyncIterator[tuple[Bot, Team]]:
     """A running bot whose memory answers the library's questions at once."""
     monkeypatch.setattr("bot.app.has_local_extra", lambda: False)
-    async with bot_in_here(folder / "data", solicit_rate=0.0, **chosen) as (bot, team):
+    async with bot_in_here(folder / "data", **chosen) as (bot, team):
         entries = [
             NewEntry(question, answer, "the library")
             for answer, questions, _ in TOOL_LIBRARY

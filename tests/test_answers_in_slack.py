@@ -79,7 +79,7 @@ class Room:
         async def look() -> Json | None:
             return next((each for each in await self.thread(ts, channel) if each.get("text")), None)
 
-        return await eventually(look, what="an answer begins", timeout_s=30)  # type: ignore[return-value]
+        return await eventually(look, what="an answer begins", timeout_s=30)
 
     async def answer(self, ts: str, channel: str = HELP) -> Json:
         """The one complete answer in a thread."""
@@ -87,7 +87,7 @@ class Room:
         async def look() -> Json | None:
             return next((each for each in await self.thread(ts, channel) if is_answer(each)), None)
 
-        return await eventually(look, what="an answer is complete", timeout_s=30)  # type: ignore[return-value]
+        return await eventually(look, what="an answer is complete", timeout_s=30)
 
 
 @asynccontextmanager

@@ -66,9 +66,11 @@ TORCH_STACK = (
 )
 
 PURE = (
+    "bot/draws.py",
     "bot/prompts.py",
     "bot/routing.py",
     "bot/slack/blocks.py",
+    "bot/slack/duel_blocks.py",
     "bot/slack/report_blocks.py",
     "bot/slack/report_details.py",
     "bot/slack/report_standing.py",

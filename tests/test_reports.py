@@ -12,7 +12,6 @@ from bot_process import eventually
 from report_rig import (
     ADMIN_CHANNEL,
     ANN,
-    TEAM_ID,
     Json,
     Office,
     blocks_of,
@@ -23,6 +22,7 @@ from report_rig import (
 
 from bot.slack import report_blocks, report_thread
 from bot.slack import report_text as words
+from bot.workspace.seed import TEAM_ID
 from storage.records import EvaluationState, RunState, TrainingRun, now
 from storage.store import Store
 from training.evaluation import Sheet

@@ -209,3 +209,12 @@ def test_a_failed_run_shows_where_it_failed() -> None:
         "compare": "pending",
     }
     assert report_blocks.run_report(run)["text"] == "Training run #3: The run failed. No space."
+
+
+def test_the_verdict_is_said_once() -> None:
+    """Outcome and reason read as one sentence, not as the same words twice."""
+    reason = "Not enough evidence yet: 8 held-out answers; about 80 more rated answers."
+    run = run_in(RunState.DONE, outcome="not enough evidence", reason=reason)
+    assert report_blocks.run_report(run)["text"] == (
+        "Training run #3: Verdict: not enough evidence. 8 held-out answers; about 80 more rated answers."
+    )

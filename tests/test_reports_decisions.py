@@ -9,7 +9,6 @@ from report_rig import (
     ANN,
     BEN,
     DAN,
-    TEAM_ID,
     Json,
     Office,
     buttons_of,
@@ -17,6 +16,7 @@ from report_rig import (
 )
 
 from bot.slack.report_blocks import KEEP, PROMOTE, ROLL_BACK
+from bot.workspace.seed import TEAM_ID
 from storage.records import ModelVersion, TrainingRun
 from storage.store import Store
 
@@ -65,7 +65,7 @@ async def test_two_admins_who_press_at_once_promote_once(store: Store, tmp_path:
 async def test_who_is_no_admin_is_refused_kindly(store: Store, tmp_path: Path) -> None:
     """A button that somebody sees in spite of everything does nothing, and says whom to ask."""
     async with office(store, tmp_path, admins=(ANN,)) as here:
-        run, _, report = await reported(here)
+        run, _, _ = await reported(here)
         said: list[str] = []
 
         async def respond(**answer: str) -> None:

@@ -7,6 +7,7 @@ own Socket Mode connection.
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import uuid
 from collections import Counter
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot_process import APPRENTICE, HELP, Team, bot_in_here, eventually
+from bot_process import APPRENTICE, HELP, Team, bot_in_here
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.request.async_request import AsyncBoltRequest
 from structlog.testing import capture_logs
@@ -27,9 +28,10 @@ from bot.app import Bot
 from bot.slack import unclaimed
 from bot.workspace.delivery import NotAcknowledged
 from bot.workspace.socket_mode import SocketHub
+from storage.feedback import NewEntry
 
 Json = dict[str, Any]
-PATIENCE_S = 6.0
+PATIENCE_S = 30.0
 SUGGESTIONS = {"block_suggestion", "dialog_suggestion"}
 INTERACTIVE = SUGGESTIONS | {
     "block_actions",
@@ -99,7 +101,8 @@ class Row:
 
 
 def _asks(event: Mapping[str, Any]) -> bool:
-    addressed = event.get("type") == "app_mention" or event.get("channel_type") == "im"
+    direct = event.get("type") == "message" and event.get("channel_type") == "im"
+    addressed = direct or event.get("type") == "app_mention"
     by_a_person = bool(event.get("user")) and not event.get("bot_id") and not event.get("subtype")
     return addressed and by_a_person and bool(event.get("ts"))
 
@@ -119,12 +122,20 @@ class Trouble:
     told: list[str] = field(default_factory=list)
 
 
+class _Kept(logging.Handler):
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
 def listening_for_trouble() -> Iterator[Trouble]:
     """Errors that bolt, slack_sdk or we ourselves log, exceptions of tasks, and what bolt calls unhandled."""
     trouble, records = Trouble(), list[logging.LogRecord]()
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler = _Kept(records)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: trouble.told.append(str(context)))
     logging.getLogger().addHandler(handler)
@@ -196,20 +207,31 @@ def _said(acked: Json) -> Outcome:
     return Outcome.SILENCE
 
 
+ANSWERS = {"Hi there!": "Hello! What may I find out for you?", "hey": "Hey you."}
+"""What people of the SDKs' tests say to their bots, as our memory knows it."""
+
+
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[tuple[Desk, Team, Trouble]]:
-    """A running bot; it has stopped without a word of trouble at the end."""
+async def desk(tmp_path: Path, rows: Sequence[Row]) -> AsyncIterator[tuple[Desk, Team]]:
+    """A running bot whose memory knows what is asked; at the end it has stopped without a word of trouble."""
     with listening_for_trouble() as trouble:
         async with bot_in_here(tmp_path / "data") as (bot, team):
-            yield Desk(bot, hub_of(bot), tmp_path / "data" / "apprentice.sqlite"), team, trouble
+            shop = bot.workshop
+            as_written = {row.event["text"]: "Hello." for row in rows if row.outcome is Outcome.QUESTION}
+            known = {**as_written, **ANSWERS}
+            await shop.store.add_entries(
+                shop.team, [NewEntry(*pair, source="a test") for pair in known.items()]
+            )
+            await shop.refresh_memory()
+            yield Desk(bot, hub_of(bot), tmp_path / "data" / "apprentice.sqlite"), team
     assert trouble.told == []
 
 
 async def test_every_payload_of_slack_has_the_right_outcome(
-    desk: tuple[Desk, Team, Trouble], rows: Sequence[Row]
+    desk: tuple[Desk, Team], rows: Sequence[Row]
 ) -> None:
     """Each row is acknowledged and has the outcome of the rule, as often as the file has such rows; nothing is raised."""
-    bot, _, _ = desk
+    bot, _ = desk
     wrong, seen, asked = [], Counter[Outcome](), set[tuple[str, str]]()
     for row in rows:
         expected = row.outcome
@@ -231,28 +253,33 @@ async def test_every_payload_of_slack_has_the_right_outcome(
 
 
 async def test_a_mention_of_slacks_own_tests_is_answered(
-    desk: tuple[Desk, Team, Trouble], rows: Sequence[Row]
+    desk: tuple[Desk, Team], rows: Sequence[Row]
 ) -> None:
-    """The rows that are questions, said by somebody of our workspace in one of our channels, get one reply each."""
-    bot, team, _ = desk
+    """The rows that are questions, said to our bot by somebody of our workspace, get the right reply, and one only."""
+    bot, team = desk
     questions = [row for row in rows if row.outcome is Outcome.QUESTION]
     for row in questions:
-        ts = await team.cleo.post(HELP, "(somebody mentions the bot)")
-        event = {**row.event, "channel": HELP, "user": "U0CLEO", "ts": ts, "event_ts": ts}
+        ts = await team.cleo.post(HELP, "(somebody speaks to the bot)")
+        words = re.sub(r"<@[UW]\w+>", f"<@{APPRENTICE}>", row.event["text"])
+        event = {**row.event, "channel": HELP, "user": "U0CLEO", "text": words, "ts": ts, "event_ts": ts}
         kind, payload = row.envelope
         again = {**payload, "event_id": f"Ev{uuid.uuid4().hex[:9]}", "event": event}
         assert await bot.hub.request(kind, again) == {}
-
-        async def replied(ts: str = ts) -> list[Json]:
-            return [each for each in await team.ann.messages(HELP, ts) if each.get("user") == APPRENTICE]
-
-        assert await eventually(replied, timeout_s=PATIENCE_S, what="the mention is answered")
+        expected = ANSWERS.get(words.partition("> ")[2], "I am listening. Write your question after my name")
+        reply = await team.ann.wait_for_message(HELP, _finished, thread_ts=ts, timeout_s=PATIENCE_S)
+        assert reply["text"].startswith(expected)
+        assert [one["ts"] for one in await team.ann.messages(HELP, ts) if _finished(one)] == [reply["ts"]]
     assert len(questions) > 3
 
 
-async def test_what_is_not_for_this_bot_is_said_kindly(desk: tuple[Desk, Team, Trouble]) -> None:
+def _finished(message: Json) -> bool:
+    said = message.get("user") == APPRENTICE and not message.get("ephemeral")
+    return bool(said and not message.get("streaming"))
+
+
+async def test_what_is_not_for_this_bot_is_said_kindly(desk: tuple[Desk, Team]) -> None:
     """An unknown command gets a sentence that names it; an unknown button, window, shortcut and event are acknowledged."""
-    bot, _, _ = desk
+    bot, _ = desk
     user = {"id": "U0CLEO"}
     told = await bot.hub.request("slash_commands", {"command": "/<!here>", "text": "", "user_id": "U0CLEO"})
     assert told["response_type"] == "ephemeral"

@@ -8,8 +8,9 @@ from databases import DATABASES, TEAM, ask, empty_database, reply, rows
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from storage.feedback import NewEntry
+from storage.feedback import NewEntry, Press
 from storage.forgetting import without_words
+from storage.records import Rating
 from storage.store import Store
 from storage.values import Message
 
@@ -132,9 +133,11 @@ async def test_a_deleted_message_takes_its_answer_along(url: str) -> None:
 
 
 async def test_a_rating_of_no_answer_is_refused(store: Store) -> None:
-    """The database guards what belongs together."""
+    """Who presses too late is told so, and the database guards what belongs together."""
+    assert await store.rate("a_unknown", team=TEAM, rater="U1", value=1) is Press.GONE
     with pytest.raises(IntegrityError):
-        await store.rate("a_unknown", team=TEAM, rater="U1", value=1)
+        async with store.database.writing() as session:
+            session.add(Rating(answer_id="a_unknown", team=TEAM, rater="U1", value=1))
 
 
 async def test_a_state_nobody_knows_is_refused(store: Store) -> None:

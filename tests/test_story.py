@@ -72,8 +72,10 @@ async def cleo_asks_and_is_asked_for_her_consent_once(bot: Bot, team: Team) -> J
 async def cleo_writes_the_better_answer(bot: Bot, team: Team, answer: Json) -> None:
     """Thumbs-down opens the window; her answer is kept, verified, and given from the next question on."""
     await rate(team.cleo, answer, -1)
-    view = await team.cleo.wait_for_view(lambda each: each["callback_id"] == blocks.CORRECTION_VIEW)
-    assert "Do you sell nails?" in str(view["blocks"])
+    view = await team.cleo.wait_for_view(
+        lambda each: "Do you sell nails?" in str(each["blocks"]), timeout_s=30
+    )
+    assert view["callback_id"] == blocks.CORRECTION_VIEW
     given = {blocks.BETTER: BETTER, blocks.REASON: "wrong", blocks.MAY_TRAIN: ["yes"]}
     assert await team.cleo.submit(view["id"], given) == {"ok": True}
     await team.cleo.wait_for_ephemeral(HELP, lambda message: message["text"] == text.CORRECTED)
@@ -149,7 +151,9 @@ async def the_evaluation_is_of_held_out_questions(bot: Bot) -> None:
 async def ann_promotes_once_however_often_she_presses(bot: Bot, team: Team, report: Json) -> None:
     """Two presses are one promotion, and the report says who pressed."""
     run = await run_when(bot, lambda run: run.state.final)
-    pressed = [team.ann.click(ADMIN_CHANNEL, report["ts"], report_blocks.PROMOTE, value=run.id) for _ in range(2)]
+    pressed = [
+        team.ann.click(ADMIN_CHANNEL, report["ts"], report_blocks.PROMOTE, value=run.id) for _ in range(2)
+    ]
     await asyncio.gather(*pressed)
     await team.ann.wait_for_ephemeral(
         ADMIN_CHANNEL, lambda message: "<@U0ANN> has promoted it already" in message["text"]

@@ -105,9 +105,9 @@ async def test_a_stream_ends_with_the_clock_and_the_answer_can_still_be_finished
     cleo, control = rig.person("U0CLEO"), control_of(rig)
     asked = await cleo.post("D0CLEO", "hello")
     stream = await rig.api("chat.startStream", channel="D0CLEO", thread_ts=asked, markdown_text="One ")
-    await control.advance(299)
+    await control.advance(200)
     assert (await rig.api("chat.appendStream", channel="D0CLEO", ts=stream["ts"], markdown_text="two "))["ok"]
-    await control.advance(2)
+    await control.advance(101)
     refused = await rig.api("chat.appendStream", channel="D0CLEO", ts=stream["ts"], markdown_text="three")
     assert refused["error"] == "message_not_in_streaming_state"
     refused = await rig.api("chat.stopStream", channel="D0CLEO", ts=stream["ts"])
@@ -122,7 +122,7 @@ async def test_a_status_ends_after_two_minutes_unless_it_is_renewed(rig: Rig) ->
     cleo, control = rig.person("U0CLEO"), control_of(rig)
     asked = await cleo.post("D0CLEO", "hello")
     thinking = {"channel_id": "D0CLEO", "thread_ts": asked, "status": "is thinking"}
-    for seconds, shown in ((119, 1), (121, 0)):
+    for seconds, shown in ((80, 1), (121, 0)):
         await rig.api("assistant.threads.setStatus", **thinking)
         await control.advance(60)
         await rig.api("assistant.threads.setStatus", **thinking)

@@ -79,6 +79,7 @@ async def test_granted_scopes_are_enough_and_told_in_a_header(rig: Rig) -> None:
         headers={"Authorization": "Bearer xoxb-local-apprentice"},
     ) as response:
         assert (await response.json())["ok"]
+        assert response.headers["x-accepted-oauth-scopes"] == "chat:write"
         assert response.headers["x-oauth-scopes"] == "chat:write,commands,channels:history,app_mentions:read"
     assert (await rig.api("conversations.history", channel="C0HELP"))["ok"]
 

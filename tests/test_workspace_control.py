@@ -1,6 +1,7 @@
 """The control API: files, ephemerals, private buttons, suggestions, the clock, trouble, a fresh start, and live events."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -287,7 +288,8 @@ async def test_a_reset_leaves_a_fresh_workspace(rig: Rig) -> None:
     assert (await rig.api("chat.postMessage", channel="C0HELP", text="x", blocks=[CHART]))["ok"]
     assert await control.calls("chat.postEphemeral") == []
     rig.events.clear()
-    await cleo.post("C0HELP", "again")
+    again = await cleo.post("C0HELP", "again")
+    assert float(again) < time.time() + 60
     await until(lambda: rig.heard("message", text="again"), timeout_s=30)
 
 

@@ -45,6 +45,16 @@ async def test_sizes_are_limited_as_in_slack(rig: Rig, args: Json, error: str) -
     assert (await rig.api("chat.postMessage", channel="C0HELP", **args))["error"] == error
 
 
+async def test_attachments_are_kept_numbered(rig: Rig) -> None:
+    """What old apps post beside their text stays with the message; an update can empty it."""
+    said = await rig.api("chat.postMessage", channel="C0HELP", attachments=[{"text": "old", "color": "good"}])
+    kept = [{"id": 1, "fallback": "old", "text": "old", "color": "good"}]
+    assert said["message"]["attachments"] == kept
+    assert (await rig.person("U0CLEO").messages("C0HELP"))[0]["attachments"] == kept
+    await rig.api("chat.update", channel="C0HELP", ts=said["ts"], text="new", attachments=[])
+    assert "attachments" not in (await rig.person("U0CLEO").messages("C0HELP"))[0]
+
+
 async def test_an_update_takes_less_text_than_a_post(rig: Rig) -> None:
     """chat.update stops at 4,000 characters where chat.postMessage goes on."""
     said = await rig.api("chat.postMessage", channel="C0HELP", text="x" * 4_001)
@@ -244,9 +254,14 @@ async def test_it_can_be_made_with_more_people(extra: int) -> None:
         assert len((await rig.api("conversations.members", channel="C0HELP"))["members"]) == 5 + extra
 
 
-async def test_stopping_twice_does_nothing() -> None:
-    """A second stop is no error."""
-    workspace = LocalWorkspace(port=0)
-    await workspace.start()
-    await workspace.stop()
-    await workspace.stop()
+async def test_stopping_twice_frees_the_port() -> None:
+    """A second stop is no error, and another workspace can have the port."""
+    first = LocalWorkspace(port=0)
+    await first.start()
+    port = int(first.url.rsplit(":", 1)[1])
+    await first.stop()
+    await first.stop()
+    second = LocalWorkspace(port=port)
+    await second.start()
+    await second.stop()
+    assert second.url == first.url

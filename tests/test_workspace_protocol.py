@@ -255,3 +255,24 @@ async def test_a_rehearsal_has_room_for_tens_of_messages_a_second() -> None:
         for first in range(0, 150, 10):
             await asyncio.gather(*(ask(number) for number in range(first, first + 10)))
         assert 300 / (time.monotonic() - started) > 10
+
+
+@pytest.mark.parametrize("reason", ["warning", "refresh_requested", "link_disabled", "too_many_websockets"])
+async def test_every_reason_to_disconnect_brings_the_sdk_back(reason: str) -> None:
+    """The SDK connects again whatever Slack's reason is; what is said afterwards arrives once."""
+    async with running() as rig:
+        await rig.control("disconnect", reason=reason)
+        connected = rig.workspace._running.services.hub  # type: ignore[union-attr]
+        frames = rig.workspace._running.services.frames  # type: ignore[union-attr]
+        await until(lambda: sum(one["kind"] == "hello" for one in frames.since(0)) == 2, timeout_s=30)
+        await until(lambda: connected.count, timeout_s=30)
+        await rig.person("U0CLEO").post("C0HELP", "still there?")
+        await until(lambda: rig.heard("message", text="still there?"), timeout_s=30)
+        assert len(rig.heard("message", text="still there?")) == 1
+
+
+async def test_an_unknown_reason_to_disconnect_is_refused() -> None:
+    """Only Slack's own."""
+    async with running(connect=False) as rig:
+        answer = await rig.control("disconnect", reason="bored")
+        assert answer["error"] == "invalid_arguments"

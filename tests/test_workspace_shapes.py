@@ -29,6 +29,21 @@ GAPS = [
         r".*/metadata/event_payload: ",
     )
 ]
+EVENTS = (
+    "message",
+    "app_mention",
+    "reaction_added",
+    "reaction_removed",
+    "message/message_changed",
+    "message/message_deleted",
+    "message/file_share",
+    "app_home_opened",
+    "member_joined_channel",
+    "file_shared",
+    "pin_added",
+    "app_uninstalled",
+    "tokens_revoked",
+)
 TYPED = "a *question* for <@U0APPRENTICE> about https://example.org/a?b=c&d :wave:"
 SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "*hello*"}}
 BUTTON = {"type": "button", "action_id": "go", "text": {"type": "plain_text", "text": "Go"}, "value": "1"}
@@ -271,9 +286,13 @@ async def test_events_have_slacks_shape(
     await cleo.delete("C0HELP", ts)
     await cleo.open_home()
     await rig.control("invite", user="U0ANN", channel="C0ADMIN", invited="U0CLEO")
+    await cleo.upload("C0HELP", {"a.txt": b"a"}, "a file")
+    said = await rig.api("chat.postMessage", channel="C0HELP", text="the rules")
+    await rig.api("pins.add", channel="C0HELP", timestamp=said["ts"])
+    await app.heard("events_api", "file_shared")
+    await rig.control("uninstall")
     complaints = []
-    kinds = ("message", "app_mention", "reaction_added", "reaction_removed", "message/message_changed")
-    for kind in (*kinds, "message/message_deleted", "app_home_opened", "member_joined_channel"):
+    for kind in EVENTS:
         frame = await app.heard("events_api", kind)
         outer = [
             body

@@ -80,9 +80,9 @@ async def access_lost(store: Store) -> Lost | None:
 class Access:
     """One for each bot. `guard` goes into the HTTP session of everything that calls Slack's Web API."""
 
-    def __init__(self, *, say: Callable[[str], None] = lambda _words: None) -> None:
+    def __init__(self, *, tell: Callable[[str], None] = lambda _words: None) -> None:
         self.lost: Lost | None = None
-        self._say = say
+        self._tell = tell
         self._written: Lost | None = None
         self._check_at = now()
         self._pause_s = FIRST_PAUSE_S
@@ -120,7 +120,7 @@ class Access:
         self._pause_s = FIRST_PAUSE_S
         self._check_at = now() + timedelta(seconds=self._pause_s)
         log.error("Slack does not let us in any more", reason=reason, seen_by=seen_by)
-        self._say(self.lost.words())
+        self._tell(self.lost.words())
 
     def check_soon(self) -> None:
         """Ask Slack again at the next look instead of after the pause."""
@@ -150,7 +150,7 @@ class Access:
             return
         self.lost = None
         log.info("Slack lets us in again")
-        self._say("Slack lets us in again. What was asked meanwhile is answered now.")
+        self._tell("Slack lets us in again. What was asked meanwhile is answered now.")
 
     def listen(self, app: AsyncApp, *, team: str, bot_user: str) -> None:
         """Hear of it from Slack itself, where it is about our workspace and our own token."""

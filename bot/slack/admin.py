@@ -10,6 +10,7 @@ from bot.schedule import Clock, describe, next_times, parse_schedule
 from bot.serving import Serving
 from bot.slack import text
 from bot.slack.decisions import DecisionRules, Decisions
+from bot.slack.duel_blocks import tally_line
 from bot.slack.report_text import WHICH_MODEL
 from bot.slack.reports import Reports
 from bot.train_options import read_options
@@ -184,6 +185,7 @@ class Admin:
             runs=await self._store.runs(team, limit=1),
             schedule=self._schedule_line(await self._store.schedule(team, TRAIN)),
             spent_month=await self._store.spent_since(team, month),
+            duels=tally_line(await self._store.duel_tally(team)),
         )
 
     async def _models(self, _person: str, _words: str) -> str:

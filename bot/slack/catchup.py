@@ -23,8 +23,8 @@ from storage.store import Store
 LATELY = timedelta(days=1)
 THREADS = 50
 PAGE, PAGES = 200, 5
-PACE_S = 1.2
-"""Between two calls: conversations.history and .replies allow some fifty a minute."""
+AT_ONCE, PACE_S = 10, 1.2
+"""After so many calls there is a pause before each: conversations.history and .replies allow some fifty a minute."""
 AGAIN_AFTER_S = (5.0, 30.0, 120.0, 600.0)
 CLOCKS_APART = timedelta(seconds=5)
 NOTE_EVERY = timedelta(seconds=15)
@@ -163,7 +163,7 @@ class _Search:
         messages: list[Json] = []
         cursor: str | None = None
         for _ in range(PAGES):
-            if self.read:
+            if self.read >= AT_ONCE:
                 await asyncio.sleep(self._pace_s)
             self.read += 1
             try:

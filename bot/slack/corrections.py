@@ -13,7 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.slack import blocks, feedback_blocks, text
 from bot.slack.answer_blocks import IMPROVE_ANSWER
-from bot.slack.feedback_blocks import About, correction_view, notice_view, said_in
+from bot.slack.feedback_blocks import About, answer_id_in, correction_view, notice_view, said_in
 from bot.slack.whisper import Place, place_of, whisper
 from bot.slack.windows import Ack, fill_window, open_window, values_of, written
 from storage.asking import Answered
@@ -98,9 +98,11 @@ class Corrections:
         return True
 
     async def _answered(self, about: About) -> Answered | None:
-        if about.answer_id:
-            return await self._store.answered(about.answer_id)
-        return await self.answer_at(about.channel, about.ts)
+        return await self.find(about.answer_id, about.channel, about.ts)
+
+    async def find(self, answer_id: str, channel: str, ts: str) -> Answered | None:
+        """The answer with this id; where "" is known of it, the one that message `ts` belongs to."""
+        return await (self._store.answered(answer_id) if answer_id else self.answer_at(channel, ts))
 
     async def improve(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
         """The button below an answer. It is no vote."""
@@ -125,7 +127,7 @@ class Corrections:
             await open_window(self._client, body, notice_view(IMPROVE_TITLE, feedback_blocks.NOT_AN_ANSWER))
             return
         thread_ts = str(message.get("thread_ts") or message["ts"])
-        about = About("", channel, thread_ts, ts=str(message["ts"]))
+        about = About(answer_id_in(message), channel, thread_ts, ts=str(message["ts"]))
         await self._open_and_fill(body, about, Place(channel, thread_ts))
 
     async def improve_from_home(self, body: Mapping[str, Any], answer_id: str, *, voted: bool) -> None:

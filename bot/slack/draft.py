@@ -27,6 +27,7 @@ STREAM_LIMIT = 11_000  # characters of markdown that are shown before the answer
 EDITABLE = ("text", "blocks", "metadata")
 GONE = {"message_not_found", "cant_update_message", "message_not_owned_by_app"}
 FINISHED = {"message_not_in_streaming_state"}
+STILL_OPEN = {"streaming_state_conflict"}
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class Draft:
         await self._put_down_pen()
         if not self.ts:
             return
-        place = {"channel": self.question.channel, "ts": self.ts}
+        place: dict[str, Any] = {"channel": self.question.channel, "ts": self.ts}
         for end in (
             self.client.chat_stopStream,
             self.client.chat_delete,
@@ -180,14 +181,23 @@ class Draft:
         if self._open and await self._stopped_as(message, session_status):
             return self.ts
         try:
-            await self.client.chat_update(
-                channel=self.question.channel, ts=self.ts, **{name: message[name] for name in EDITABLE}
-            )
+            await self._edit({name: message[name] for name in EDITABLE})
         except SlackApiError as error:
             if reason_of(error) not in GONE:
                 raise
             return await self._post(message, looked=True)
         return self.ts
+
+    async def _edit(self, message: Message) -> None:
+        """Let the message stand like this; a stream that is still open without our knowing is ended first."""
+        place: dict[str, Any] = {"channel": self.question.channel, "ts": self.ts}
+        try:
+            await self.client.chat_update(**place, **message)
+        except SlackApiError as error:
+            if reason_of(error) not in STILL_OPEN:
+                raise
+            await self.client.chat_stopStream(**place)
+            await self.client.chat_update(**place, **message)
 
     async def _stopped_as(self, message: Message, session_status: str) -> bool:
         """Whether ending the stream alone gave the message its final form."""

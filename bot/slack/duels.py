@@ -74,11 +74,12 @@ class Duels:
 
     async def draw(self, question: Question, settings: ChannelSettings) -> Draw | None:
         """Whether a question becomes a duel; None for one plain answer. A question drawn again is drawn the same."""
-        known = await self._store.duel_of(question.id)
-        if known is not None:
-            return Draw(known.duel.origin, known.duel.probability)
-        if question.draft_ts or await self._store.answer_to(question.id) is not None:
-            return None
+        if question.attempts > 1:
+            known = await self._store.duel_of(question.id)
+            if known is not None:
+                return Draw(known.duel.origin, known.duel.probability)
+            if question.draft_ts or await self._store.answer_to(question.id) is not None:
+                return None
         if question.surface == "duel":
             return Draw(ASKED)
         if settings.duel_rate <= 0 or not settings.feedback:

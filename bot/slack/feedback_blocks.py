@@ -11,6 +11,7 @@ from bot.slack.blocks import (
     CONSENT,
     CORRECTION_VIEW,
     MAY_TRAIN,
+    RATE,
     REASON,
     Block,
     button,
@@ -155,15 +156,13 @@ def privacy_message(said: str, *, agreed: bool | None) -> dict[str, Any]:
 
 
 def privacy_buttons(agreed: bool | None) -> Block:
-    """The consent that is not the present one; export; delete."""
-    flip = (
-        button("Withdraw my consent", f"{CONSENT}_no", "no")
-        if agreed
-        else button("I agree to training", f"{CONSENT}_yes", "yes", style="primary")
-    )
+    """Yes and no to training, as far as they would change anything; export; delete."""
+    yes = button("I agree to training", f"{CONSENT}_yes", "yes", style="primary")
+    no = button("Withdraw my consent" if agreed else "I do not agree", f"{CONSENT}_no", "no")
+    flips = {True: [no], False: [yes], None: [yes, no]}[agreed]
     return {
         "type": "actions",
-        "elements": [flip, button("Send me everything", EXPORT_ME, "me"), _forget_button()],
+        "elements": [*flips, button("Send me everything", EXPORT_ME, "me"), _forget_button()],
     }
 
 
@@ -214,6 +213,15 @@ def quoted(words: str, limit: int = 2_800) -> list[Block]:
         paragraphs.append(section(text.escape(rest[:size])))
         rest = rest[size:]
     return paragraphs
+
+
+def answer_id_in(message: Mapping[str, Any]) -> str:
+    """The answer that a message's rating buttons belong to, "" where it has none."""
+    for block in message.get("blocks") or []:
+        for element in block.get("elements") or []:
+            if isinstance(element, dict) and element.get("action_id") == RATE:
+                return str(element["positive_button"]["value"]).rpartition(":")[0]
+    return ""
 
 
 def said_in(message: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """HTTP instead of Socket Mode: Slack's signed requests at `/slack/events`, and `/healthz` for whoever watches the bot.
 
-Bolt checks the signature and the age of every request (five minutes) and answers Slack's challenge; a request is
-acknowledged after what it asks is stored. Anybody may read `/healthz`, so it names parts and says no more of them.
+Signature and age (five minutes) of every request are checked before anybody reads what is in it; bolt would parse it
+first, and a stranger's rubbish would end in a traceback. A request is acknowledged after what it asks is stored. Anybody
+may read `/healthz`, so it names parts and says no more of them.
 """
 
 import asyncio
@@ -10,7 +11,9 @@ from datetime import datetime
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from slack_bolt.async_app import AsyncApp
+from slack_sdk.signature import SignatureVerifier
 
 from bot.errors import PublicError
 from storage.records import now
@@ -30,12 +33,21 @@ class HttpMode:
 
     name = "HTTP"
 
-    def __init__(self, app: AsyncApp, *, port: int, parts: Mapping[str, Part], vital: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: AsyncApp,
+        *,
+        port: int,
+        signing_secret: str,
+        parts: Mapping[str, Part],
+        vital: frozenset[str],
+    ) -> None:
         self._parts = parts
         self._vital = vital
         self._wanted = port
         self._stopped_at: datetime | None = None
         served = app.web_app(path=EVENTS)
+        served.middlewares.append(_only_from_slack(SignatureVerifier(signing_secret)))
         served.add_routes([web.get(HEALTH, self._health)])
         self._runner = web.AppRunner(served, access_log=None)
 
@@ -75,6 +87,25 @@ class HttpMode:
         parts = dict(zip(self._parts, states, strict=True))
         ok = all(parts[name] == FINE for name in self._vital)
         return web.json_response({"ok": ok, "parts": parts}, status=200 if ok else 503)
+
+
+def _only_from_slack(verifier: SignatureVerifier) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == EVENTS and request.method == "POST" and not await _signed(request, verifier):
+            log.warning("a request that Slack did not sign just now was refused", remote=request.remote)
+            return web.json_response({"error": "invalid request"}, status=401)
+        return await handler(request)
+
+    return check
+
+
+async def _signed(request: web.Request, verifier: SignatureVerifier) -> bool:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    try:
+        return verifier.is_valid_request((await request.read()).decode(), headers)
+    except ValueError:
+        return False
 
 
 async def _looked_at(part: Part) -> str:

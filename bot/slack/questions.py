@@ -42,6 +42,7 @@ class Questions:
         event = body.get("event") or {}
         await self.take(event)
         if deleted_ts := _deleted(event):
+            await self._store.delete_nominations_at(self._team, event["channel"], deleted_ts)
             await self._store.delete_question(self._team, event["channel"], deleted_ts)
         await next_()
 
@@ -74,9 +75,11 @@ class Questions:
 
     async def _surface(self, event: Mapping[str, Any]) -> str | None:
         """Where a person speaks to us: "dm", "mention", "follow-up" in a thread of ours; None where they do not."""
+        if "channel" not in event or "ts" not in event:
+            return None
         if event.get("type") == "app_mention":
             return "mention"
-        if event.get("type") != "message" or "channel" not in event or "ts" not in event:
+        if event.get("type") != "message":
             return None
         if event.get("channel_type") == "im":
             return "dm"

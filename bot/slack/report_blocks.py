@@ -94,7 +94,7 @@ def run_report(
 ) -> dict[str, Any]:
     """The one message of a training run, as it stands now."""
     title = f"Training run #{run.number}"
-    said = [words.verdict(run.outcome), words.literal(run.reason)]
+    said = [words.verdict(run.outcome), words.reason(run.outcome, run.reason)]
     blocks: list[Block] = [_header(title)]
     if run.outcome:
         blocks.append(section(f"*{said[0]}* {said[1]}".strip() if said[0] else said[1] or run.outcome))
@@ -143,12 +143,13 @@ def evaluation_report(
 def _evaluated(evaluation: Evaluation, comparison: Comparison) -> tuple[str, str]:
     """An evaluation's essence, plain and as a section."""
     if evaluation.verdict:
-        said = words.verdict(str(evaluation.verdict["outcome"]))
-        reason = words.literal(str(evaluation.verdict["reason"]))
+        outcome = str(evaluation.verdict["outcome"])
+        said = words.verdict(outcome)
+        reason = words.reason(outcome, str(evaluation.verdict["reason"]))
         return f"{said} {reason}", f"*{said}* {reason}"
-    best = max(comparison.arms, key=lambda arm: arm.scores.token_f1)
-    name = ARM_NAMES.get(best.name, best.name)
-    said = f"{name} is closest to the verified answers: token F1 {words.points(best.scores.token_f1)} of 100."
+    best = max(arm.scores.token_f1 for arm in comparison.arms)
+    level = [arm.name for arm in comparison.arms if arm.scores.token_f1 == best]
+    said = words.closest([ARM_NAMES.get(name, name) for name in level], best)
     return said, f"*{said}*"
 
 
@@ -166,9 +167,13 @@ def plan(run: TrainingRun, *, look: Look = Look.NATIVE) -> Block:
         return section("\n".join(lines))
     tasks = []
     for stage, status in statuses.items():
-        task = {"type": "task_card", "task_id": stage, "title": STAGES[stage], "status": status}
         details = stage_details(run, stage) if status != "pending" else ""
-        tasks.append({**task, "details": _rich(details)} if details else task)
+        folded = bool(details) and status != "in_progress"
+        title = STAGES[stage] if folded else f"{STAGES[stage]}{_after(': ', details)}"
+        task: Block = {"type": "task_card", "task_id": stage, "title": title, "status": status}
+        if folded:
+            task["details"] = _rich(details)
+        tasks.append(task)
     return {"type": "plan", "title": _plan_title(run), "tasks": tasks}
 
 

@@ -82,6 +82,18 @@ def verdict(outcome: str) -> str:
     }.get(outcome, "")
 
 
+def reason(outcome: str, why: str) -> str:
+    """The reason that follows the verdict, without saying the verdict again."""
+    bare = why.removeprefix(f"{outcome.capitalize()} yet: ")
+    return literal(bare)
+
+
+def closest(names: Sequence[str], share: float) -> str:
+    """Who scored best in an evaluation without a challenger; several where they are level."""
+    verb = "is" if len(names) == 1 else "are"
+    return f"{' and '.join(names)} {verb} closest to the verified answers: token F1 {points(share)} of 100."
+
+
 def span(seconds: float) -> str:
     """A length of time: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:

@@ -26,6 +26,7 @@ BETWEEN = "\n"
 LOOK_BACK = 200
 SHARED_WITHIN_S = 60.0
 LOOK_EVERY_S = 1.0
+REINSTALL = " The app needs files:write and files:read: install it again with deploy/slack-manifest.yaml."
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +143,9 @@ class ReportThread:
         try:
             answer = await getattr(self._client, method)(**arguments)
         except SlackApiError as error:
-            raise PublicError(f"Slack refused the report's thread ({reason_of(error)}).") from None
+            reason = reason_of(error)
+            remedy = REINSTALL if reason == "missing_scope" else ""
+            raise PublicError(f"Slack refused the report's thread ({reason}).{remedy}") from None
         except SlackRequestError as error:
             raise PublicError(f"Slack did not take a file of the report ({error}).") from None
         except UNREACHABLE as error:

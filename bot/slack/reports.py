@@ -37,7 +37,7 @@ EVERY_S = 5.0
 LOOK_BACK = 50
 RECENT_RUNS = 5
 LATE = timedelta(days=1)
-"""A run that ended without a report (nobody served) gets one if it is not older than this."""
+"""A run that ended without a report or its thread (nobody served) gets them if it is not older than this."""
 DECISIONS = 1_000
 LONGEST_REST_S = 3600.0
 REFUSED_BLOCKS = {"invalid_blocks", "invalid_blocks_format"}
@@ -91,6 +91,7 @@ class Reports:
         self._complete: set[str] = set()
         self._tries: dict[str, _Tries] = {}
         self._owed: set[str] = set()
+        self._catching: asyncio.Task[None] | None = None
         self._newest_seen: str | None = None
         self._looked_at_evaluation = False
         # One drawing at a time: an older one must not overtake a newer one, nor two of them both post the message.
@@ -134,6 +135,8 @@ class Reports:
             await self._store.note_on_run(
                 run.id, report_channel=place.channel, report_ts=place.ts, report_drawn=drawing
             )
+        if run.finished_at is not None and now() - run.finished_at > LATE:
+            self._complete.add(f"run:{run.id}")  # nobody waits for the thread of an old report
         if judged and _settled(run):
             await self._complete_thread(f"run:{run.id}", place, run.evaluation_id or "", charts)
 
@@ -166,6 +169,17 @@ class Reports:
             await self._call("chat_postMessage", channel=self._rules.channel, text=words)
 
     # --- What goes on while nobody asks ---------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Begin to catch up, unless that is going on. Slack may be slow; whoever keeps time does not wait for it."""
+        if self._catching is None or self._catching.done():
+            self._catching = asyncio.create_task(self._catch_up_quietly(), name="reports")
+
+    async def _catch_up_quietly(self) -> None:
+        try:
+            await self.catch_up()
+        except Exception:
+            log.exception("reports cannot catch up")
 
     async def catch_up(self) -> None:
         """Draw what was missed: reports owed, runs that ended while nobody served, threads, promotions made elsewhere.
@@ -219,7 +233,7 @@ class Reports:
 
     async def stop(self) -> None:
         """Let go of threads that are being completed; the next start goes on."""
-        tasks = list(self._threads.values())
+        tasks = [*self._threads.values(), *([self._catching] if self._catching else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

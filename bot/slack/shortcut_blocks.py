@@ -39,17 +39,18 @@ OWN_REFUSAL = (
 NOT_YOURS = "Only the person whose words these are can decide that."
 NO_LONGER = "This proposal is no longer there; there is nothing left to decide."
 ALLOWED_NOW = "Thank you. You have allowed this; what I hold of you is in `/apprentice privacy`."
-DENIED_NOW = "Understood. I keep nothing of it."
+DENIED_NOW = "Understood. I have deleted it, and nobody can propose that message again."
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The message that somebody proposes; `author` is "" where the bot wrote it."""
+    """The message that somebody proposes; `author` is "" where the bot wrote it, `answer_id` where it shows none."""
 
     channel: str
     ts: str
     thread_ts: str
     author: str
+    answer_id: str = ""
 
     @classmethod
     def from_view(cls, view: Mapping[str, Any]) -> Self:
@@ -103,7 +104,7 @@ def request(nomination: Nomination) -> tuple[str, list[Block]]:
     """What the author of words is asked: text and blocks. It quotes all of what would be kept."""
     asked = (
         f"{who(nomination.nominator)} would like to add a message that holds words of yours to what I learn from. "
-        "May I keep exactly this? Nothing is kept for that before you say yes."
+        "May I learn from exactly this, and give it as an answer? Without your yes I do neither."
     )
     allow = button("Allow", ALLOW, nomination.id, style="primary")
     deny = button("Deny", DENY, nomination.id)

@@ -14,7 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.slack import shortcut_blocks, text
 from bot.slack.corrections import Corrections
-from bot.slack.feedback_blocks import notice_view, said_in
+from bot.slack.feedback_blocks import answer_id_in, notice_view, said_in
 from bot.slack.shortcut_blocks import ANSWER, QUESTION, TOPIC, Chosen, nomination_view
 from bot.slack.whisper import Place, whisper
 from bot.slack.windows import Ack, fill_window, open_window, tell, values_of, written
@@ -74,6 +74,7 @@ class Nominations:
             ts=str(message["ts"]),
             thread_ts=str(message.get("thread_ts") or message["ts"]),
             author="" if ours else str(message["user"]),
+            answer_id=answer_id_in(message) if ours else "",
         )
         said = said_in(message) if ours else text.question_text(message.get("text") or "", self._bot_user)
         view = nomination_view(chosen, question="", answer=said, filled=False)
@@ -87,7 +88,7 @@ class Nominations:
 
     async def _find(self, chosen: Chosen, said: str) -> Found | None:
         """What the store knows of a message; None for one of ours that is no answer."""
-        answered = await self._corrections.answer_at(chosen.channel, chosen.ts)
+        answered = await self._corrections.find(chosen.answer_id, chosen.channel, chosen.ts)
         if answered is not None:
             return Found(answered.question.text, answered.question.asker, answered.candidate.text)
         if not chosen.author:
@@ -172,11 +173,12 @@ class Nominations:
 
     async def deny(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Ack) -> None:
         """An author says no."""
-        nomination = await self._decided(ack, body, action, respond, self._store.refuse_nomination)
-        if nomination is None:
+        proposed = await self._store.nomination(str(action.get("value", "")))
+        refused = await self._decided(ack, body, action, respond, self._store.refuse_nomination)
+        if refused is None or proposed is None:
             return
         await _answer(respond, shortcut_blocks.DENIED_NOW)
-        await tell(self._client, nomination.nominator, shortcut_blocks.denied_later(nomination))
+        await tell(self._client, refused.nominator, shortcut_blocks.denied_later(proposed))
 
     async def _decided(
         self,

@@ -119,6 +119,7 @@ def status(
     runs: Sequence[TrainingRun],
     schedule: str,
     spent_month: float,
+    duels: str = "",
 ) -> str:
     """What `/apprentice status` says."""
     answers = sum(tally.answered_by.values())
@@ -130,6 +131,8 @@ def status(
         f"{tally.entries} verified answers in memory",
         f"*Training:* {schedule}",
     ]
+    if duels:
+        lines.append(f"*Duels:* {duels}")
     if promotion is not None:
         lines.append(f"*Last change:* by {who(promotion.by)} on {promotion.promoted_at:%Y-%m-%d %H:%M} UTC")
     if runs:
@@ -154,7 +157,8 @@ def privacy(held: Holdings) -> str:
     return (
         f"{consent}\n"
         f"I hold {held.questions} of your questions, {held.ratings} votes, {held.corrections} corrections and "
-        f"{held.entries} verified answers of yours. Only what you write *to me* is kept, never other messages."
+        f"{held.entries} verified answers of yours. Only what you write *to me* is kept; "
+        "of other messages only those you were asked about one by one."
     )
 
 

@@ -84,5 +84,6 @@ def polite_answer(body: Mapping[str, Any]) -> BoltResponse:
         said = {"response_type": "ephemeral", "text": text.unknown_command(str(body["command"]))}
     elif body.get("type") in SUGGESTIONS:
         said = {"options": []}
-    headers = {"Content-Type": "application/json"} if said else {}
-    return BoltResponse(status=200, body=json.dumps(said) if said else "", headers=headers)
+    if not said:
+        return BoltResponse(status=200, body="")
+    return BoltResponse(status=200, body=json.dumps(said), headers={"Content-Type": "application/json"})

@@ -88,6 +88,8 @@ class Chat:
         message = payloads.persons_message(user, self.state.next_ts(), sent, blocks, thread_ts=thread_ts)
         if not blocks:
             del message["blocks"]
+        for name in ("client_msg_id", "team"):
+            del message[name]
         shared = {"subtype": "file_share", "files": files, "upload": True, "display_as_bot": False}
         return self._add(channel, {**message, **shared})
 
@@ -264,7 +266,8 @@ class Chat:
         self, user: str, channel: Channel, message: Json, *, kind: str = "message_changed"
     ) -> Json:
         self._ephemerals.setdefault((user, channel.id), {})[message["ts"]] = message
-        self._feed.publish({"type": kind, "channel": channel.id, "message": message}, to={user})
+        change = {"type": kind, "channel": channel.id, "message": seen_message(message, user)}
+        self._feed.publish(change, to={user})
         return message
 
     def forget_whisper(self, user: str, channel: Channel, ts: str) -> None:

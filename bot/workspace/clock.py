@@ -42,6 +42,11 @@ class Clock:
         """How far the clock was moved."""
         return self._ahead_s
 
+    @property
+    def pending(self) -> int:
+        """How many things are still to be done."""
+        return sum(not timer.cancelled for _, _, timer in self._timers)
+
     def advance(self, seconds: float) -> None:
         """Move forward; what became due is done before this returns."""
         self._ahead_s += seconds

@@ -173,7 +173,7 @@ class Control:
         inviter = self._services.chat.user(_user(body))
         channel = self._services.chat.channel_for(inviter.id, _at(body))
         invited = self._services.chat.user(str(body.get("invited") or ""))
-        if channel.kind is ChannelKind.IM:
+        if channel.kind in (ChannelKind.IM, ChannelKind.MPIM):
             raise Refused("method_not_supported_for_channel_type")
         self._services.chat.join(invited.id, channel, inviter=inviter.id)
         return {}

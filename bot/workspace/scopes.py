@@ -87,6 +87,11 @@ def missing(method: str, granted: Collection[str], *, channel: Channel | None, t
     return None if not any_of or set(any_of) & set(granted) else ",".join(any_of)
 
 
+def accepted(method: str) -> str:
+    """The header x-accepted-oauth-scopes: any of these is enough for some call of the method; "" for none."""
+    return ",".join(_needed(method, None))
+
+
 def _needed(method: str, channel: Channel | None) -> tuple[str, ...]:
     if method in BY_CHANNEL:
         kinds = list(SUFFIXES.values()) if channel is None else [SUFFIXES[channel.kind]]

@@ -16,6 +16,8 @@ BOT_USER: Final = "U0APPRENTICE"
 BOT_NAME: Final = "apprentice"
 BOT_TOKEN: Final = "xoxb-local-apprentice"
 APP_TOKEN: Final = "xapp-local-apprentice"
+CLIENT_ID: Final = "100000.200000"
+CLIENT_SECRET: Final = "local-client-secret"
 VERIFICATION_TOKEN: Final = "local-verification-token"
 SLACKBOT: Final = "USLACKBOT"
 

@@ -26,6 +26,7 @@ from bot.workspace.feed import Feed
 from bot.workspace.frames import Frames
 from bot.workspace.http_delivery import HttpDelivery
 from bot.workspace.manifest import App, app_of
+from bot.workspace.oauth import OAuth
 from bot.workspace.rate_limits import RateLimits
 from bot.workspace.refused import Refused
 from bot.workspace.responses import Responses
@@ -206,7 +207,8 @@ class LocalWorkspace:
         )
 
     def _app(self, services: Services, feed: Feed) -> web.Application:
-        web_api = WebApi(services, self.faults, feed, limits=self._limits)
+        oauth = OAuth(services)
+        web_api = WebApi(services, self.faults, feed, oauth, limits=self._limits)
         control = Control(services, web_api, feed, self.faults)
         app = web.Application(middlewares=[_refuse_strangers], client_max_size=MAX_BYTES)
         app.add_routes(
@@ -216,6 +218,7 @@ class LocalWorkspace:
                 web.post("/response/{token}", _response_url(services, web_api)),
                 web.post("/upload/v1/{token}", _upload(services)),
                 web.get("/files/{id}/{name}", _file(services)),
+                web.get("/oauth/v2/authorize", oauth.authorize),
                 *control.routes(),
                 web.get("/", _page),
                 web.get("/archives/{channel}/{message}", _permalink),

@@ -126,6 +126,7 @@ class State:
                 self._write(f"DELETE FROM {table}")
         self.channels.clear()
         self.rooms.clear()
+        self._last_ts = (0, 0)
         self._load()
 
     @contextmanager

@@ -18,6 +18,7 @@ from bot.workspace.seed import APP_ID, BOT_ID, BOT_USER, TEAM_ID, Channel, Chann
 from bot.workspace.state import Json, State
 
 MAX_BYTES: Final = 32 * 1024 * 1024
+NOT_IN_MESSAGES: Final = {"channels", "groups", "ims", "shares"}
 SHARE_KEYS: Final = {
     ChannelKind.PUBLIC: "channels",
     ChannelKind.PRIVATE: "groups",
@@ -120,7 +121,7 @@ class Uploads:
         def share() -> None:
             here = self._state.channels[channel.id]
             shared = [{**file, SHARE_KEYS[here.kind]: [here.id]} for file in files]
-            message = self._chat.share_as_person(user, here, comment, shared, thread_ts=root)
+            message = self._chat.share_as_person(user, here, comment, in_message(shared), thread_ts=root)
             self._remember_share(shared, here, message)
 
         self._clock.later(self._share_delay_s, share)
@@ -149,7 +150,7 @@ class Uploads:
             return
         shared = [{**file, SHARE_KEYS[channel.kind]: [channel.id]} for file in kept]
         message = self._chat.post_as_bot(
-            channel, comment, None, thread_ts=thread_ts, subtype="file_share", files=shared
+            channel, comment, None, thread_ts=thread_ts, subtype="file_share", files=in_message(shared)
         )
         self._remember_share(shared, channel, message)
 
@@ -210,3 +211,8 @@ def _check(contents: list[tuple[str, bytes]]) -> None:
         raise Refused("no_file")
     if any(len(content) > MAX_BYTES for _, content in contents):
         raise Refused("file_upload_size_restricted")
+
+
+def in_message(files: list[Json]) -> list[Json]:
+    """The files as a message carries them: without where they are shared."""
+    return [{key: value for key, value in file.items() if key not in NOT_IN_MESSAGES} for file in files]

@@ -19,9 +19,10 @@ from aiohttp import web
 from bot.workspace import web_api_agents, web_api_channels, web_api_chat, web_api_lookup, web_api_views
 from bot.workspace.faults import NO_ANSWER, Fault, Faults
 from bot.workspace.feed import Feed
+from bot.workspace.oauth import OAuth
 from bot.workspace.rate_limits import RateLimits
 from bot.workspace.refused import Refused
-from bot.workspace.scopes import missing
+from bot.workspace.scopes import accepted, missing
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
 from bot.workspace.services import Call, Handler, Services
 from bot.workspace.state import Json
@@ -33,6 +34,7 @@ METHODS: Final[dict[str, Handler]] = {
     **web_api_lookup.METHODS,
     **web_api_views.METHODS,
 }
+OAUTH: Final = "oauth.v2.access"
 APP_TOKEN_METHODS: Final = {"apps.connections.open"}
 CALLS_KEPT: Final = 2000
 log = logging.getLogger(__name__)
@@ -63,9 +65,16 @@ class WebApi:
     observers: ClassVar[list[Observer]] = []
 
     def __init__(
-        self, services: Services, faults: Faults, feed: Feed, *, limits: RateLimits | None = None
+        self,
+        services: Services,
+        faults: Faults,
+        feed: Feed,
+        oauth: OAuth,
+        *,
+        limits: RateLimits | None = None,
     ) -> None:
         self._services = services
+        self._oauth = oauth
         self._faults = faults
         self._feed = feed
         self._limits = limits
@@ -89,7 +98,8 @@ class WebApi:
                 answer = {"ok": False, "error": refused.code, **refused.more}
             self._record(method, args, answer)
             self._observe(method, args, answer, 200)
-            return web.json_response(answer, headers=self._headers)
+            headers = {**self._headers, "x-accepted-oauth-scopes": accepted(method)}
+            return web.json_response(answer, headers=headers)
 
         return await self.under_fault(request, method, work)
 
@@ -130,6 +140,8 @@ class WebApi:
             self._limits.reset()
 
     def _answer(self, request: web.Request, method: str, args: Json) -> Json:
+        if method == OAUTH:
+            return {"ok": True, **self._oauth.access(request, args)}
         if method not in METHODS:
             raise Refused("unknown_method", req_method=method)
         if _authorize(request, method, args) == BOT_TOKEN:

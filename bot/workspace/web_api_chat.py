@@ -17,6 +17,7 @@ from bot.workspace.streams import MAX_MARKDOWN
 MAX_POSTED_TEXT: Final = 40_000
 MAX_UPDATED_TEXT: Final = 4_000
 MAX_BLOCK_TEXT: Final = 13_200
+MAX_ATTACHMENTS: Final = 100
 MAX_METADATA_BYTES: Final = 4_096
 POST_ANYWHERE: Final = "chat:write.public"
 TIMESTAMP: Final = re.compile(r"\d{1,12}\.\d{1,6}")
@@ -47,6 +48,7 @@ def post_message(services: Services, call: Call) -> Json:
         thread_ts=thread_ts,
         metadata=metadata(call),
         subtype=broadcast,
+        attachments=attachments(call),
         username=call.text("username") or None,
     )
     return {"channel": channel.id, "ts": message["ts"], "message": payloads.for_app(message)}
@@ -96,6 +98,24 @@ def check_blocks(services: Services, blocks: Any) -> None:
         raise Refused("msg_blocks_too_long")
 
 
+def attachments(call: Call) -> list[Json] | None:
+    """Secondary attachments as Slack stores them: numbered, each with a fallback; None if there are none.
+
+    Raises Refused: invalid_attachments, too_many_attachments.
+    """
+    given = call.value("attachments")
+    if not given:
+        return None
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise Refused("invalid_attachments")
+    if len(given) > MAX_ATTACHMENTS:
+        raise Refused("too_many_attachments")
+    return [
+        {"fallback": one.get("text") or "[no preview available]", **one, "id": number}
+        for number, one in enumerate(given, start=1)
+    ]
+
+
 def metadata(call: Call) -> Any:
     """None if there is none. Raises Refused: invalid_metadata_format, metadata_too_large."""
     value = call.value("metadata")
@@ -123,6 +143,10 @@ def update(services: Services, call: Call) -> Json:
         after["blocks"] = stored
     if told := metadata(call):
         after["metadata"] = told
+    if "attachments" in call.args:
+        after.pop("attachments", None)
+        if given := attachments(call):
+            after["attachments"] = given
     # Slack marks only what it shows as text as edited, not what it shows as blocks.
     message = services.chat.rewrite(channel, after, editor=None if blocks else BOT_USER)
     return {"channel": channel.id, "ts": message["ts"], "text": said, "message": _without_ts(message)}

@@ -59,6 +59,14 @@ def open_connection(services: Services, call: Call) -> Json:
     return {"url": f"{address}/link/?ticket={services.hub.ticket()}&app_id={APP_ID}"}
 
 
+def revoke(services: Services, call: Call) -> Json:
+    """The app gives its token back; with `test` it only asks whether it could."""
+    if not call.flag("test"):
+        services.outbox.emit(payloads.tokens_revoked_event())
+        services.outbox.installed = False
+    return {"revoked": not call.flag("test")}
+
+
 def team_info(services: Services, call: Call) -> Json:
     if call.text("team") not in ("", TEAM_ID):
         raise Refused("team_not_found")
@@ -240,6 +248,7 @@ def _start(cursor: str) -> int:
 METHODS: Final[dict[str, Handler]] = {
     "api.test": api_test,
     "apps.connections.open": open_connection,
+    "auth.revoke": revoke,
     "auth.test": auth_test,
     "bots.info": bots_info,
     "conversations.history": conversations_history,

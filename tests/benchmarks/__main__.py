@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.benchmarks import bench_bot, bench_memory
+from tests.benchmarks import bench_bot, bench_load, bench_memory
 from tests.benchmarks.figure import Figure
 
 BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = {
@@ -22,6 +22,7 @@ BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = 
     ),
     "core": (bench_bot.core, ("rss_mb_core",)),
     "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
+    "load": (bench_load.load, ("ack_p99_ms_load", "lost_or_doubled", "press_p99_ms", "votes_lost")),
 }
 
 

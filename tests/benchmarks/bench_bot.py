@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,24 @@ def _is_answer(message: dict[str, Any]) -> bool:
     return any(block["type"] == "context_actions" for block in message.get("blocks", []))
 
 
+@dataclass(frozen=True)
+class BotProcess:
+    """A bot with its workspace in a process of its own."""
+
+    url: str
+    process: psutil.Process
+    folder: Path
+
+
 @contextlib.asynccontextmanager
 async def _bot(*options: str) -> AsyncIterator[tuple[str, psutil.Process]]:
+    async with bot_in_a_process(*options) as bot:
+        yield bot.url, bot.process
+
+
+@contextlib.asynccontextmanager
+async def bot_in_a_process(*options: str) -> AsyncIterator[BotProcess]:
+    """`bot_under_test` with these options; it has ended, as told, when this ends."""
     with tempfile.TemporaryDirectory(prefix="apprentice-bench-") as folder:
         command = [sys.executable, "-m", "tests.benchmarks.bot_under_test", folder, *options]
         with subprocess.Popen(  # noqa: ASYNC220 - once, before anything is measured
@@ -105,7 +122,8 @@ async def _bot(*options: str) -> AsyncIterator[tuple[str, psutil.Process]]:
             try:
                 assert child.stdout is not None
                 line = await asyncio.to_thread(child.stdout.readline)
-                yield json.loads(line)["url"], psutil.Process(child.pid)  # type: ignore[no-untyped-call]
+                process = psutil.Process(child.pid)  # type: ignore[no-untyped-call]
+                yield BotProcess(json.loads(line)["url"], process, Path(folder))
             finally:
                 child.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(child.wait, 60)

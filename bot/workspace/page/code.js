@@ -4,9 +4,20 @@ import { icon } from "./icons.js";
 
 const THANKS_MS = 1500;
 
-/** `looks` adds a class to the frame. */
+/** `looks` adds a class to the frame. The button comes with the pointer or the keyboard: most blocks are only read. */
 export function codeBlock(text, language = "", looks = "") {
-  const copy = h(
+  const offer = () => frame.querySelector(":scope > button") ?? frame.append(copyButton(text));
+  const frame = h(
+    "div",
+    { class: `code-frame ${looks}`.trim(), onpointermove: offer, onfocusin: offer },
+    language ? h("span", { class: "code-language" }, language) : null,
+    h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, text)),
+  );
+  return frame;
+}
+
+function copyButton(text) {
+  const button = h(
     "button",
     {
       class: "icon-button code-copy",
@@ -14,17 +25,11 @@ export function codeBlock(text, language = "", looks = "") {
       title: "Copy",
       "aria-label": "Copy the code",
       "data-testid": "code-copy",
-      onclick: () => void copied(copy, text),
+      onclick: () => void copied(button, text),
     },
     icon("copy"),
   );
-  return h(
-    "div",
-    { class: `code-frame ${looks}`.trim() },
-    language ? h("span", { class: "code-language" }, language) : null,
-    h("pre", { class: "code-block", tabindex: "0" }, h("code", {}, text)),
-    copy,
-  );
+  return button;
 }
 
 async function copied(button, text) {

@@ -133,20 +133,20 @@ export class Composer {
   #showStop() {
     const hadFocus = this.stop === document.activeElement;
     this.stop.hidden = !this.#session;
-    this.stop.disabled = false;
     if (this.stop.hidden && hadFocus) this.area.focus();
   }
 
   async #stop() {
     const session = this.#session;
-    if (!session) return;
+    if (!session || this.stop.ariaBusy) return;
     const { channel, thread_ts } = session;
-    this.stop.disabled = true;
+    this.stop.ariaBusy = "true";
     try {
       await must("stop", { user: this.store.userId, channel, thread_ts });
     } catch (problem) {
-      this.stop.disabled = false;
       this.store.problem(problem);
+    } finally {
+      this.stop.ariaBusy = null;
     }
   }
 

@@ -67,7 +67,7 @@ export function beforePaint(work) {
 export function swap(old, fresh) {
   const focused = old.contains(document.activeElement) ? document.activeElement.dataset.testid : undefined;
   old.replaceWith(fresh);
-  if (focused) fresh.querySelector(`[data-testid="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) (fresh.querySelector(`[data-testid="${CSS.escape(focused)}"]`) ?? fresh).focus();
 }
 
 /**

@@ -39,7 +39,8 @@ export function renderElement(element, blockId, surface) {
 export async function interact(node, { element, blockId, surface, payload = {} }) {
   const confirm = element.confirm ?? payload.selected_option?.confirm;
   if (confirm && !(await confirmed(confirm, surface.store))) return false;
-  pressed = { node, testid: node.dataset.testid, ts: node.closest("[data-ts]")?.dataset.ts };
+  if (!node.closest("dialog"))
+    pressed = { node, testid: node.dataset.testid, ts: node.closest("[data-ts]")?.dataset.ts };
   node.setAttribute("aria-busy", "true");
   if ("disabled" in node) node.disabled = true;
   try {

@@ -148,10 +148,11 @@ function messageSurface(message, { store, channel }, key) {
 }
 
 function editBox(message, place) {
-  const { store, channel, redraw } = place;
+  const { store, channel, redraw, afterEdit } = place;
   const done = () => {
     store.remember(`editing:${channel}:${message.ts}`, false);
     redraw(message.ts);
+    afterEdit();
   };
   return editor(store, {
     text: asTyped(message.text, store),

@@ -19,7 +19,8 @@ export class MessageList {
   #top = 0;
 
   constructor(place, read, { label, above = () => [], beforeEach = () => null }) {
-    Object.assign(this, { place: { ...place, redraw: (ts) => this.#redraw(ts) }, read, above, beforeEach });
+    const own = { redraw: (ts) => this.#redraw(ts), afterEdit: () => this.#goBack() };
+    Object.assign(this, { place: { ...place, ...own }, read, above, beforeEach });
     this.list = h("div", {
       class: "message-list",
       role: "group",
@@ -147,8 +148,15 @@ export class MessageList {
   editLast() {
     const { store } = this.place;
     const own = this.read()?.findLast((message) => isOwn(message, store));
-    if (own) this.#edit(own.ts);
-    return Boolean(own);
+    if (!own) return false;
+    this.returnTo = document.activeElement;
+    this.#edit(own.ts);
+    return true;
+  }
+
+  #goBack() {
+    this.returnTo?.focus();
+    this.returnTo = null;
   }
 
   #edit(ts) {
