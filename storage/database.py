@@ -4,8 +4,9 @@ Refuses to hand sessions to anybody outside `storage`. Why IMMEDIATE: the driver
 deferred BEGIN fails with "locked" when a read turns into a write (measured in ../shared/facts/platform.md, 1.3).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 

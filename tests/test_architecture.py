@@ -465,7 +465,7 @@ def test_every_import_is_declared() -> None:
         "rouge_score": "rouge-score",
         "slack_bolt": "slack-bolt",
     }
-    names |= {"slack_sdk": "slack-sdk", "pydantic_settings": "pydantic-settings"}
+    names |= {"slack_sdk": "slack-sdk", "pydantic_settings": "pydantic-settings", "yaml": "pyyaml"}
     foreign = {
         (name.split(".")[0], source.at(node))
         for source in sources()

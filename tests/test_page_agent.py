@@ -161,7 +161,7 @@ async def test_a_global_shortcut_and_what_one_looks_at_reach_the_app(desk: Desk)
     await expect(desk.see("menu")).to_have_count(0)
 
     async def heard() -> set[str]:
-        return {one.get("callback_id", one["type"]) for one in desk.told}
+        return {str(one.get("callback_id") or one["type"]) for one in desk.told}
 
     for _ in range(300):
         if await heard() == {"ask", "app_context_changed"}:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest_asyncio
 from browser import HELP, Desk, Json, chromium_fixture, mrkdwn, on_the_page, opened, plain
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, FilePayload, expect
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -135,7 +135,7 @@ async def test_every_input_reaches_the_app_as_slack_sends_it(desk: Desk) -> None
     await see("input-timepicker").fill("14:30")
     await see("input-datetimepicker").fill("2026-02-03T14:30")
     await see("input-file_input").set_input_files(
-        [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"abc"}]
+        FilePayload(name="notes.txt", mimeType="text/plain", buffer=b"abc")
     )
     await expect(see("chosen-file")).to_contain_text("notes.txt")
     await see("input-rich_text_input").fill("a line")

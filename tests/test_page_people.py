@@ -1,7 +1,7 @@
 """What people do on the page without a mouse, with files, in the dark, and with links to a message."""
 
 from browser import HELP, Desk, chromium_fixture, desk_fixture, on_the_page, opened
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, FilePayload, expect
 
 chromium, desk = chromium_fixture, desk_fixture
 pytestmark = on_the_page
@@ -70,7 +70,7 @@ async def test_messages_are_reached_and_changed_with_keys(desk: Desk) -> None:
 async def test_files_are_chosen_pasted_and_dropped(desk: Desk) -> None:
     """What waits can be taken away again; what is sent is a card, a picture is shown."""
     page = await desk.visit("U0CLEO")
-    picture = {"name": "dot.png", "mimeType": "image/png", "buffer": PIXEL}
+    picture = FilePayload(name="dot.png", mimeType="image/png", buffer=PIXEL)
     await page.locator("#channel").get_by_test_id("file-field").set_input_files([picture])
     await page.evaluate(GIVE_FILE, ["composer", "paste"])
     await page.evaluate(GIVE_FILE, ["composer", "drop"])

@@ -179,7 +179,7 @@ async def test_a_confirmation_that_is_lost_after_the_work_was_done(tmp_path: Pat
             gate = room.hold_at(HALF)
             ts = await room.asked(f"Tell me everything in spite of {status}.")
             if method != "chat.postMessage":
-                await room.begun(ts)
+                gate = await more_is_shown(room, ts, gate)
             if method == "chat.update":
                 await control(room, "clock", advance_s=301)
             gate.opened.set()
@@ -215,21 +215,26 @@ async def test_too_many_requests_once_for_every_method(tmp_path: Path) -> None:
         assert set(refused) == methods
 
 
+async def more_is_shown(room: Room, ts: str, gate: Gate) -> Gate:
+    """Let the answer begin, and then grow; the gate at which it is held now."""
+    begun = await room.begun(ts)
+    following = room.hold_at(2 * HALF)
+    gate.opened.set()
+
+    async def grown() -> bool:
+        return any(len(each["text"]) > len(begun["text"]) for each in await room.thread(ts))
+
+    await happens(grown, "more of the answer is shown")
+    return following
+
+
 async def whole_conversation(room: Room) -> None:
     """Asked, streamed, answered, voted down, corrected; asked again in a direct message, voted up; a command."""
     room.says(LONG)
-    first, second = room.hold_at(HALF), Gate(2 * HALF)
+    gate = room.hold_at(HALF)
     ts = await room.asked("Tell me everything.")
-    begun = await room.begun(ts)
-    room.api.gate = second
-    first.opened.set()
-
-    async def grown() -> bool:
-        (message,) = await room.thread(ts)
-        return len(message["text"]) > len(begun["text"])
-
-    await happens(grown, "more of the answer is shown")
-    second.opened.set()
+    gate = await more_is_shown(room, ts, gate)
+    gate.opened.set()
     answer = await exactly_one_answer(room, ts, LONG)
     await rate(room.team.cleo, answer, -1)
     view = await room.team.cleo.wait_for_view(

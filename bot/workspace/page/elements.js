@@ -16,7 +16,8 @@ let pressed = null;
 
 /** Gives the keyboard, if nothing else has it, back to what was pressed last: it was disabled while a modal opened. */
 export function focusPressed() {
-  if (document.activeElement !== document.body) return;
+  const active = document.activeElement;
+  if (active && active !== document.body && active.checkVisibility()) return;
   const { node, testid, ts } = pressed ?? {};
   const again = node?.isConnected
     ? node
