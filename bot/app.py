@@ -20,7 +20,7 @@ from bot.errors import ModelUnavailable, PublicError
 from bot.schedule import Clock
 from bot.settings import MANIFEST, Policy, Settings, forget_proxies
 from bot.slack import unclaimed
-from bot.slack.access import AUTH_ERRORS, Access
+from bot.slack.access import AUTH_ERRORS, Access, access_lost
 from bot.slack.admin import TRAIN, Admin, AdminRules
 from bot.slack.answering import Answering
 from bot.slack.catchup import CatchUp
@@ -134,7 +134,8 @@ async def start(
         client = _client(place, session)
         identity = await _who_we_are(client)
         await _remember_team(store, identity.team)
-        bot = await _build(settings, store, place, identity, client, session, access, workspace, lock)
+        parts = _Parts(settings, place, identity, client, session, access)
+        bot = await _build(parts, store, workspace, lock)
         await bot.service.start()
     except BaseException:
         for step in reversed(undo):
@@ -229,47 +230,38 @@ async def _remember_team(store: Store, team: str) -> None:
         await store.change_keepsake(TEAM, team)
 
 
+async def lost_access(store: Store) -> str:
+    """Why Slack did not let the last bot on this database in, with the remedy; "" where it did."""
+    lost = await access_lost(store)
+    return lost.words() if lost is not None else ""
+
+
 async def team_of(store: Store) -> str:
     """The workspace that the terminal speaks for: the one served last."""
     return await store.keepsake(TEAM, lambda: LOCAL_TEAM)
 
 
-async def _build(
-    settings: Settings,
-    store: Store,
-    place: Place,
-    identity: Identity,
-    client: AsyncWebClient,
-    session: aiohttp.ClientSession,
-    access: Access,
-    workspace: LocalWorkspace | None,
-    lock: DataLock,
-) -> Bot:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What everything in front of Slack is built from."""
+
+    settings: Settings
+    place: Place
+    identity: Identity
+    client: AsyncWebClient
+    session: aiohttp.ClientSession
+    access: Access
+
+
+async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, lock: DataLock) -> Bot:
+    settings, place, identity, client = parts.settings, parts.place, parts.identity, parts.client
     reports = Reports(store, client, _report_rules(settings, place, identity))
     shop = await Workshop.open(
         settings, store, team=identity.team, report_run=reports.run, report_evaluation=reports.evaluation
     )
     duels = _duels(settings, shop, client, identity)
-    answering = Answering(
-        store,
-        shop.desk,
-        client,
-        team=identity.team,
-        bot_user=identity.bot_user,
-        deadline_s=settings.answer_deadline_s,
-        duels=duels,
-        solicitor=Solicitor(
-            store, client, team=identity.team, rate=settings.solicit_rate, timezone=settings.timezone
-        ),
-    )
-    questions = Questions(
-        store,
-        answering,
-        team=identity.team,
-        bot_user=identity.bot_user,
-        late_limit_s=settings.late_answer_limit_s,
-    )
-    clock = await _clock(settings, shop, questions, duels, reports, access, identity.team)
+    questions = _questions(parts, shop, duels)
+    clock = await _clock(settings, shop, questions, duels, reports, parts.access, identity.team)
     people = People.build(
         store,
         client,
@@ -288,26 +280,12 @@ async def _build(
         clock=clock,
         rules=_admin_rules(settings, place, identity),
     )
-    app = AsyncApp(
-        client=client,
-        signing_secret=place.signing_secret or "not used in Socket Mode",
-        request_verification_enabled=bool(place.signing_secret),
-        raise_error_for_unhandled_request=True,
-    )
+    app = _bolt(place, client)
     unclaimed.listen(app)
     people.listen(app)
     listen(app, questions=questions, admin=admin)
     duels.listen(app)
-    access.listen(app, team=identity.team, bot_user=identity.bot_user)
-    catch_up = CatchUp(
-        store,
-        client,
-        team=identity.team,
-        bot_user=identity.bot_user,
-        late_limit_s=settings.late_answer_limit_s,
-        take=questions.take,
-    )
-    receiver = _receiver(app, settings, place, shop, access, catch_up)
+    parts.access.listen(app, team=identity.team, bot_user=identity.bot_user)
     return Bot(
         workshop=shop,
         place=place,
@@ -317,10 +295,59 @@ async def _build(
         reports=reports,
         people=people,
         workspace=workspace,
-        session=session,
+        session=parts.session,
         lock=lock,
-        service=SlackService(store, client, receiver=receiver, access=access, catch_up=catch_up),
+        service=_service(parts, app, shop, questions),
     )
+
+
+def _questions(parts: _Parts, shop: Workshop, duels: Duels) -> Questions:
+    settings, identity = parts.settings, parts.identity
+    answering = Answering(
+        shop.store,
+        shop.desk,
+        parts.client,
+        team=identity.team,
+        bot_user=identity.bot_user,
+        deadline_s=settings.answer_deadline_s,
+        duels=duels,
+        solicitor=Solicitor(
+            shop.store,
+            parts.client,
+            team=identity.team,
+            rate=settings.solicit_rate,
+            timezone=settings.timezone,
+        ),
+    )
+    return Questions(
+        shop.store,
+        answering,
+        team=identity.team,
+        bot_user=identity.bot_user,
+        late_limit_s=settings.late_answer_limit_s,
+    )
+
+
+def _bolt(place: Place, client: AsyncWebClient) -> AsyncApp:
+    return AsyncApp(
+        client=client,
+        signing_secret=place.signing_secret or "not used in Socket Mode",
+        request_verification_enabled=bool(place.signing_secret),
+        raise_error_for_unhandled_request=True,
+    )
+
+
+def _service(parts: _Parts, app: AsyncApp, shop: Workshop, questions: Questions) -> SlackService:
+    catch_up = CatchUp(
+        shop.store,
+        parts.client,
+        team=parts.identity.team,
+        bot_user=parts.identity.bot_user,
+        late_limit_s=parts.settings.late_answer_limit_s,
+        take=questions.take,
+    )
+    receiver = _receiver(app, parts.settings, parts.place, shop, parts.access, catch_up)
+    return SlackService(shop.store, parts.client, receiver=receiver, access=parts.access, catch_up=catch_up)
 
 
 def _duels(settings: Settings, shop: Workshop, client: AsyncWebClient, identity: Identity) -> Duels:

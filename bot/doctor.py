@@ -358,15 +358,15 @@ async def _installation(settings: Settings, database: Finding) -> AsyncIterator[
     if not database.words.endswith("up to date.") or database.mark is not Mark.OK:
         yield _schedule(settings.train_cron, settings.timezone, enabled=True)
         return
-    from bot.slack.access import access_lost
+    from bot.app import lost_access
     from bot.workshop import LOCAL_TEAM, TEAM
     from storage.store import Store
 
     store = await Store.open(settings.database)
     try:
         team = await store.keepsake(TEAM, lambda: LOCAL_TEAM)
-        if (lost := await access_lost(store)) is not None:
-            yield Finding(Mark.PROBLEM, "Slack access", lost.words())
+        if lost := await lost_access(store):
+            yield Finding(Mark.PROBLEM, "Slack access", lost)
         row = await store.schedule(team, "train")
         if row is None:
             yield _schedule(settings.train_cron, settings.timezone, enabled=True)

@@ -60,7 +60,7 @@ class AskingStore:
             surface=surface,
         )
         try:
-            async with self.database.writing() as session:
+            async with self.database.writing(urgent=True) as session:
                 session.add(question)
             return Asked(question, new=True)
         except IntegrityError:

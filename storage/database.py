@@ -5,8 +5,9 @@ deferred BEGIN fails with "locked" when a read turns into a write (measured in .
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,50 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
+class Turns:
+    """Who of this process may write to SQLite now: one at a time, the urgent first, else in the order of coming.
+
+    On its own SQLite lets waiting writers poll, the latest as likely as the first, each with a connection of the pool in
+    its hands: a burst of questions starves some of them until they give up. Here they wait before they take a connection.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, *, urgent: bool) -> AsyncIterator[None]:
+        """The block is somebody's turn."""
+        if self._busy:
+            await self._wait(self._urgent if urgent else self._others)
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._next()
+
+    async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(called)
+        try:
+            await called
+        except asyncio.CancelledError:
+            if called.done() and not called.cancelled():
+                self._next()  # it was our turn already: somebody else's now
+            raise
+
+    def _next(self) -> None:
+        """The turn goes to who waits; nobody can come between, because it stays taken."""
+        for queue in (self._urgent, self._others):
+            while queue:
+                called = queue.popleft()
+                if not called.done():
+                    called.set_result(None)
+                    return
+        self._busy = False
+
+
 class Database:
     """Sessions that read, and sessions that write in one transaction."""
 
@@ -61,10 +106,7 @@ class Database:
         self._write = async_sessionmaker(self._engine, class_=AsyncSession, expire_on_commit=False)
         reading = self._engine.execution_options(read_only=True)
         self._read = async_sessionmaker(reading, class_=AsyncSession, expire_on_commit=False)
-        # SQLite lets waiting writers poll, the latest as likely as the first, each with a connection of the pool in its
-        # hands: a burst of questions then starves some until they give up. Here they queue before they take a connection.
-        one = self._engine.dialect.name == "sqlite"
-        self._one_writer: AbstractAsyncContextManager[object] = asyncio.Lock() if one else nullcontext()
+        self._turns = Turns() if self._engine.dialect.name == "sqlite" else None
 
     @property
     def engine(self) -> AsyncEngine:
@@ -78,13 +120,15 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def writing(self, alone: str = "") -> AsyncIterator[AsyncSession]:
+    async def writing(self, alone: str = "", *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
         """A session whose block is one transaction, committed at its end.
 
         A block that reads and then writes what follows from it names in `alone` what it decides about: only one such
         block runs at a time. SQLite has one writer anyway; PostgreSQL takes an advisory lock until the transaction ends.
+        An `urgent` block, for which Slack waits, goes before those that wait already.
         """
-        async with self._one_writer, self._write() as session, session.begin():
+        turn = self._turns.taken(urgent=urgent) if self._turns is not None else nullcontext()
+        async with turn, self._write() as session, session.begin():
             if alone and self._engine.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
                 await (await session.connection()).execute(lock, {"name": alone})

@@ -326,13 +326,14 @@ async def test_the_line_says_how_many_are_ahead(room: Room) -> None:
     gate = room.hold_at(0)
     await room.asked("First?")
     await asyncio.wait_for(gate.reached.wait(), 30)
-    await room.asked("Second?")
+    second = await room.asked("Second?")
 
     async def told() -> list[Json]:
         calls = await room.team.calls("assistant.threads.setStatus")
         return [call for call in calls if "1 ahead of you" in str(call["args"].get("status"))]
 
-    await eventually(told, what="the second reads that one is ahead", timeout_s=30)
+    first = (await eventually(told, what="the second reads that one is ahead", timeout_s=30))[0]
+    assert first["args"]["thread_ts"] == second
     gate.opened.set()
 
 
@@ -355,6 +356,7 @@ async def test_a_deleted_question_takes_its_unfinished_answer_with_it(room: Room
         return not await room.thread(ts)
 
     await eventually(silent, what="the unfinished answer is taken away", timeout_s=30)
+    assert (await store.tally(team)).questions == 0
 
 
 async def test_a_memory_answer_needs_no_stream_and_no_status(tmp_path: Path) -> None:

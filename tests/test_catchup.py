@@ -10,13 +10,14 @@ from typing import Any
 from bot_process import CLEOS_DM, HELP, eventually, is_answer, quick_settings, replies, team_at
 from provider_standins import OpenAIServer, StandIn, served
 from test_answers_in_slack import MODEL
-from workspace_rig import BOT_USER, Rig, running
+from workspace_rig import Rig, running
 
 from bot.app import start
 from bot.settings import Policy
 from bot.slack.catchup import CatchUp
 from bot.workspace import LocalWorkspace
 from bot.workspace.faults import Fault, Faults
+from bot.workspace.seed import BOT_USER
 from storage.records import now
 from storage.store import Store
 

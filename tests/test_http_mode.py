@@ -194,7 +194,7 @@ async def test_an_event_sent_four_times_is_answered_once(tmp_path: Path) -> None
     """Slack's retries carry X-Slack-Retry-Num; whether the first arrived does not matter."""
     async with public_bot(tmp_path) as public:
         ts = await public.team.cleo.post(HELP, "no mention, so that only we tell of it")
-        retries = [
+        retries: list[Json] = [
             {},
             *({"X-Slack-Retry-Num": str(n), "X-Slack-Retry-Reason": "http_timeout"} for n in (1, 2, 3)),
         ]

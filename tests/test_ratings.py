@@ -13,6 +13,10 @@ from bot.app import Bot
 from bot.slack import blocks, feedback_blocks, text
 from bot.slack.corrections import Corrections
 from bot.slack.feedback import REACTIONS, Feedback, Heard, Reaction, vote_of
+from storage.duels import DuelOrder
+from storage.records import Entry, now
+from storage.store import Store
+from storage.values import STOPPED, Message, Proposal
 
 BETTER = "Two coins; three on Sundays."
 
@@ -239,6 +243,30 @@ async def test_a_vote_about_a_deleted_answer_says_so(tmp_path: Path, monkeypatch
         await comes_to(bot, id_of(again), "U0DAN", 1)
 
 
+async def test_a_duel_and_a_stopped_answer_take_no_thumbs(tmp_path: Path) -> None:
+    """Of a duel nobody may know whose answer it would be; of a stopped answer nobody has seen the whole."""
+    store = await Store.open(f"sqlite:///{tmp_path / 'apprentice.sqlite'}")
+    try:
+        mine = {"team": "T1", "channel": HELP, "asker": "U0CLEO", "text": DRILL}
+        asked = (await store.ask(ts="1.0", thread_ts="1.0", **mine)).question
+        order = DuelOrder("asked", 1.0, swapped=False, closes_at=now())
+        first, second = (Proposal(words, "local", "starter") for words in ("Two coins.", "Three."))
+        duel = await store.open_duel(asked, first, second, messages=[Message("user", DRILL)], order=order)
+        await store.duel_posted(duel.duel.id, "1.5")
+        await store.posted(duel.answer.id, "1.5")
+        stopped = (await store.ask(ts="2.0", thread_ts="2.0", **mine)).question
+        half = Proposal("A drill co", "local", "starter", finish=STOPPED)
+        answer = await store.answer(stopped, [half], messages=[Message("user", DRILL)])
+        await store.posted(answer.id, "2.5")
+        feedback = feedback_on(store, "T1")
+        assert (await feedback.hear(reaction("reaction_added", "+1", "1.5", 3.0))).answered is None
+        assert not (await feedback.hear(reaction("reaction_added", "+1", "2.5", 3.0))).counts
+        tally = await store.tally("T1")
+        assert (tally.thumbs_up, tally.thumbs_down) == (0, 0)
+    finally:
+        await store.close()
+
+
 # --- Helpers -----------------------------------------------------------------------------------------------
 
 
@@ -299,6 +327,13 @@ def reaction(kind: str, name: str, ts: str, at: float) -> Reaction:
 
 def bot_feedback(bot: Bot) -> Feedback:
     """The part of the bot that hears reactions, as another process would have it."""
-    shop, client = bot.workshop, AsyncWebClient()
-    corrections = Corrections(shop.store, client, team=shop.team, bot_user=APPRENTICE, learn=shop.learn)
-    return Feedback(shop.store, client, corrections, team=shop.team, bot_user=APPRENTICE)
+    return feedback_on(bot.workshop.store, bot.workshop.team)
+
+
+def feedback_on(store: Store, team: str) -> Feedback:
+    async def learn(_entry: Entry) -> None:
+        pass
+
+    client = AsyncWebClient()
+    corrections = Corrections(store, client, team=team, bot_user=APPRENTICE, learn=learn)
+    return Feedback(store, client, corrections, team=team, bot_user=APPRENTICE)

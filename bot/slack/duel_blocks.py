@@ -12,6 +12,7 @@ from storage.records import Candidate
 TOGETHER_LIMIT = 11_000  # a payload takes 12,000 characters of markdown, all its blocks together about 13,200
 APART_LIMIT = 11_000
 EVENT = "apprentice_duel"
+DIVIDER: Block = {"type": "divider"}
 PICK_ACTIONS: Mapping[str, str] = {
     "duel_pick_a": "a",
     "duel_pick_b": "b",
@@ -43,11 +44,11 @@ def picked(pick: str) -> str:
 
 def rules(*, votes: int, hours: float, direct: bool) -> str:
     """The line below the buttons of an open duel."""
-    blind = "Who wrote which, and who picked what, stays hidden until it closes"
+    blind = "Who wrote which stays hidden until the duel closes"
     if direct:
         return f"{blind}, with your pick."
     after = "the first pick" if votes == 1 else f"{votes} picks"
-    return f"{blind}, after {after} or {_hours(hours)}."
+    return f"{blind}, after {after} or {_hours(hours)}. Nobody sees what you pick."
 
 
 def open_messages(shown: DuelShown, *, votes: int, hours: float, direct: bool) -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def tally_line(tally: DuelTally) -> str:
         return f"{tally.open} open" if tally.open else ""
     scores = sorted(tally.fought.items(), key=lambda each: (-tally.wins.get(each[0], 0), each[0]))
     parts = [f"{text.escape(model)} won {tally.wins.get(model, 0)} of {fought}" for model, fought in scores]
-    parts += [f"{tally.ties} ties", f"{tally.both_bad} both bad"]
+    parts += [f"{tally.ties} tied", f"{tally.both_bad} both bad"]
     if tally.open:
         parts.append(f"{tally.open} open")
     return ", ".join(parts)
@@ -76,7 +77,11 @@ def tally_line(tally: DuelTally) -> str:
 def _messages(shown: DuelShown, below: Sequence[Block], text_of_last: str) -> list[dict[str, Any]]:
     a, b = _said(shown.a), _said(shown.b)
     if len(a) + len(b) <= TOGETHER_LIMIT:
-        return [_message(shown, "picks", [*_answer("A", a), *_answer("B", b), *below], text_of_last)]
+        return [
+            _message(
+                shown, "picks", [*_answer("A", a), DIVIDER, *_answer("B", b), DIVIDER, *below], text_of_last
+            )
+        ]
     return [
         _message(shown, "a", _answer("A", _cut(a)), "Answer A"),
         _message(shown, "b", _answer("B", _cut(b)), "Answer B"),
@@ -124,7 +129,7 @@ def _who_was_who(shown: DuelShown) -> str:
         f"*{name}* was {text.escape(each.model)}{_origin(each)} · {each.seconds:.1f} s"
         for name, each in (("A", shown.a), ("B", shown.b))
     ]
-    return "     ".join(named)
+    return "\n".join(named)
 
 
 def _origin(candidate: Candidate) -> str:

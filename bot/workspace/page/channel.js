@@ -46,7 +46,8 @@ export class ChannelPane {
     const isNew = id !== this.id || this.shownTo !== this.store.userId;
     const was = this.#tab;
     Object.assign(this, { id, shownTo: this.store.userId });
-    this.#tab = this.#isAppsOwn() ? tab : "messages";
+    const exists = this.#isAppsOwn() && (tab !== "home" || this.store.homeTab);
+    this.#tab = exists ? tab : "messages";
     if (isNew) {
       this.readBefore = this.store.readUntil(id);
       this.firstNew = null;

@@ -4,6 +4,7 @@ import { beforePaint, h } from "./dom.js";
 import { icon } from "./icons.js";
 import { MessageList } from "./messages.js";
 import { StatusLine } from "./status.js";
+import { isDirect } from "./store.js";
 
 /** `close()` is asked for with the button or with Esc. */
 export class ThreadPane {
@@ -84,8 +85,7 @@ export class ThreadPane {
 
   #drawHead() {
     const room = this.store.channel(this.channel);
-    const about =
-      this.store.title(this.channel, this.ts) ?? (room?.kind === "im" ? "" : `#${room?.name ?? ""}`);
+    const about = this.store.title(this.channel, this.ts) ?? (!room || isDirect(room) ? "" : `#${room.name}`);
     this.head.replaceChildren("Thread ", h("span", { class: "quiet" }, about));
   }
 
