@@ -286,6 +286,8 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     listen(app, questions=questions, admin=admin)
     duels.listen(app)
     parts.access.listen(app, team=identity.team, bot_user=identity.bot_user)
+    service = _service(parts, app, shop, questions)
+    admin.trouble = service.trouble
     return Bot(
         workshop=shop,
         place=place,
@@ -297,7 +299,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         workspace=workspace,
         session=parts.session,
         lock=lock,
-        service=_service(parts, app, shop, questions),
+        service=service,
     )
 
 

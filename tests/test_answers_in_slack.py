@@ -3,105 +3,27 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from answer_rig import MODEL, Room, room_at
 from bot_process import (
     APPRENTICE,
     CLEOS_DM,
     HELP,
     Json,
-    Team,
     ask,
-    bot_in_here,
     eventually,
     is_answer,
-    is_from_bot,
     thumbs,
     who_answered,
     words_of,
     write_faq,
 )
-from provider_standins import OpenAIServer, StandIn, served
 
-from bot.app import Bot
-from bot.settings import Policy
 from storage.asking import Answered
 from storage.records import QuestionState
 from storage.values import STOPPED
-
-MODEL = "gpt-6-luna"
-
-
-@dataclass
-class Gate:
-    """Holds a model's writing at a piece until it is opened."""
-
-    at: int
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
-    opened: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self, number: int) -> None:
-        if number >= self.at:
-            self.reached.set()
-            await self.opened.wait()
-
-
-@dataclass
-class Room:
-    """A bot whose answers come from an API that the test holds in its hand."""
-
-    bot: Bot
-    team: Team
-    api: StandIn
-
-    def says(self, text: str) -> None:
-        self.api.says = lambda _question: text
-
-    def hold_at(self, piece: int) -> Gate:
-        gate = Gate(piece)
-        self.api.gate = gate
-        return gate
-
-    async def thread(self, ts: str, channel: str = HELP) -> list[Json]:
-        """What the bot has in a thread, whether it is complete or not."""
-        return [each for each in await self.team.cleo.messages(channel, ts) if is_from_bot(each)]
-
-    async def asked(self, words: str, channel: str = HELP) -> str:
-        said = words if channel.startswith("D") else f"@apprentice {words}"
-        return await self.team.cleo.post(channel, said)
-
-    async def begun(self, ts: str, channel: str = HELP) -> Json:
-        """The message of an answer of which something is to be seen."""
-
-        async def look() -> Json | None:
-            return next((each for each in await self.thread(ts, channel) if each.get("text")), None)
-
-        return await eventually(look, what="an answer begins", timeout_s=30)
-
-    async def answer(self, ts: str, channel: str = HELP) -> Json:
-        """The one complete answer in a thread."""
-
-        async def look() -> Json | None:
-            return next((each for each in await self.thread(ts, channel) if is_answer(each)), None)
-
-        return await eventually(look, what="an answer is complete", timeout_s=30)
-
-
-@asynccontextmanager
-async def room_at(folder: Path, **chosen: object) -> AsyncIterator[Room]:
-    stand_in = StandIn(models={MODEL: None})
-    async with served(stand_in, OpenAIServer(stand_in).routes()) as api:
-        settings = {
-            "answer_policy": Policy.API_FIRST,
-            "openai_api_key": "sk-right",
-            "openai_base_url": f"{api.url}/v1",
-            "openai_model": MODEL,
-        }
-        async with bot_in_here(folder / "data", **{**settings, **chosen}) as (bot, team):
-            yield Room(bot, team, api)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from answer_rig import MODEL
 from bot_process import CLEOS_DM, HELP, eventually, is_answer, quick_settings, replies, team_at
 from provider_standins import OpenAIServer, StandIn, served
-from test_answers_in_slack import MODEL
 from workspace_rig import Rig, running
 
 from bot.app import start

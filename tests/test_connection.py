@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from answer_rig import room_at
 from bot_process import CLEOS_DM, HELP, Team, eventually, quick_settings, replies, until
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
-from test_answers_in_slack import room_at
 
 from bot.app import Bot, start
 from bot.doctor import examine
@@ -242,6 +242,21 @@ async def test_a_cut_network_is_survived_and_what_was_said_meanwhile_is_answered
         )
         assert len(await replies(cleo, missed)) == 1
         assert len(await replies(cleo, direct, CLEOS_DM)) == 1
+
+
+async def test_status_names_a_connection_that_is_missing(tmp_path: Path) -> None:
+    """One of two is lost and does not come again: it can be read over the other."""
+    async with room_at(tmp_path) as room:
+        receiver = room.bot.service.receiver
+        assert isinstance(receiver, SocketMode)
+        await happens(lambda: receiver.open == 2, "both connections are open")
+        await room.team.fault(method="apps.connections.open", error="internal_error", times=1000)
+        await receiver.connections[1].close()
+        await room.team.ann.command(HELP, "/apprentice", "status")
+        await room.team.ann.wait_for_ephemeral(
+            HELP, lambda message: "1 of 2 connections to Slack" in message["text"]
+        )
+        assert receiver.open == 1
 
 
 async def replies_after(team: Team, root: str, ts: str) -> list[Json]:

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from answer_rig import MODEL
 from bot_process import HELP, Team, eventually, is_answer, quick_settings, rate, replies, team_at
 from provider_standins import OpenAIServer, StandIn, served
 from slack_sdk.signature import SignatureVerifier
-from test_answers_in_slack import MODEL
 
 from bot.app import Bot, start
 from bot.errors import PublicError

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answer_rig import Gate, Room, room_at
 from bot_process import (
     APPRENTICE,
     CLEOS_DM,
@@ -24,7 +25,6 @@ from bot_process import (
     rate,
     words_of,
 )
-from test_answers_in_slack import Gate, Room, room_at
 
 from bot.slack import blocks, text
 from bot.workspace import LocalWorkspace

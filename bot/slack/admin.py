@@ -56,6 +56,7 @@ class Admin:
         self._reports = reports
         self._clock = clock
         self._rules = rules
+        self.trouble: Callable[[], str] = lambda: ""
         self.decisions = Decisions(
             store,
             serving=serving,
@@ -177,7 +178,7 @@ class Admin:
         team = self._rules.team
         current = await self._store.current(team)
         month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        return text.status(
+        words = text.status(
             tally=await self._store.tally(team),
             serving=f"{self._rules.base_label}{f' + {current.name}' if current else ''}",
             promotion=await self._store.newest_promotion(team),
@@ -187,6 +188,7 @@ class Admin:
             spent_month=await self._store.spent_since(team, month),
             duels=tally_line(await self._store.duel_tally(team)),
         )
+        return text.with_trouble(words, self.trouble())
 
     async def _models(self, _person: str, _words: str) -> str:
         team = self._rules.team

@@ -17,6 +17,7 @@ from storage.records import Question, QuestionState, now
 from storage.store import Store
 
 AGAIN_S = 1.0
+REMEMBERED = 1000
 BY_PEOPLE = {None, "file_share", "thread_broadcast"}
 
 Ack = Callable[..., Awaitable[Any]]
@@ -36,6 +37,7 @@ class Questions:
         self._bot_user = bot_user
         self._late_limit = timedelta(seconds=late_limit_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._recorded: dict[tuple[str, str], asyncio.Future[bool]] = {}
 
     async def record(self, body: dict[str, Any], next_: Callable[[], Awaitable[None]]) -> None:
         """Global middleware: what is asked is in the database before Slack hears that we have it."""
@@ -51,10 +53,31 @@ class Questions:
         asked = await self._asked(event)
         if asked is None:
             return False
-        recorded = await self._store.ask(team=self._team, **asked)
+        mine = await self._first_to_record((asked["channel"], asked["ts"]))
+        if mine is None:
+            return False
+        kept = False
+        try:
+            recorded = await self._store.ask(team=self._team, **asked)
+            kept = True
+        finally:
+            mine.set_result(kept)
         if recorded.new:
             self.start(recorded.question)
         return recorded.new
+
+    async def _first_to_record(self, place: tuple[str, str]) -> asyncio.Future[bool] | None:
+        """To be told whether the message was recorded; None once it was, as Slack tells of a mention twice or more."""
+        while (earlier := self._recorded.get(place)) is not None:
+            if await asyncio.shield(earlier):
+                return None
+            if self._recorded.get(place) is earlier:
+                del self._recorded[place]
+        while len(self._recorded) >= REMEMBERED:
+            del self._recorded[next(iter(self._recorded))]
+        mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._recorded[place] = mine
+        return mine
 
     async def _asked(self, event: Mapping[str, Any]) -> dict[str, str] | None:
         """What to record of an event; None where it asks us nothing."""

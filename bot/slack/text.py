@@ -141,6 +141,11 @@ def status(
     return "\n".join(lines)
 
 
+def with_trouble(status: str, trouble: str) -> str:
+    """The status with what is wrong between Slack and us, if anything is."""
+    return f"{status}\n*Connection:* {escape(trouble)}" if trouble else status
+
+
 def run_line(run: TrainingRun) -> str:
     """One training run on one line."""
     said = f": {run.reason}" if run.reason else ""

@@ -117,7 +117,7 @@ async def bot_in_a_process(*options: str) -> AsyncIterator[BotProcess]:
     with tempfile.TemporaryDirectory(prefix="apprentice-bench-") as folder:
         command = [sys.executable, "-m", "tests.benchmarks.bot_under_test", folder, *options]
         with subprocess.Popen(  # noqa: ASYNC220 - once, before anything is measured
-            command, stdout=subprocess.PIPE, stderr=open("/tmp/c/bot.err","wb")
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as child:
             try:
                 assert child.stdout is not None
