@@ -103,7 +103,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = async_url(url)
         self._engine = _engine(self.url)
-        self._write = async_sessionmaker(self._engine, class_=AsyncSession, expire_on_commit=False)
+        # A burst of readers takes every connection of a pool; whoever writes has one that they cannot take.
+        self._writer = _engine(self.url) if _has_file(self.url) else self._engine
+        self._write = async_sessionmaker(self._writer, class_=AsyncSession, expire_on_commit=False)
         reading = self._engine.execution_options(read_only=True)
         self._read = async_sessionmaker(reading, class_=AsyncSession, expire_on_commit=False)
         self._turns = Turns() if self._engine.dialect.name == "sqlite" else None
@@ -152,6 +154,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+        if self._writer is not self._engine:
+            await self._writer.dispose()
 
 
 def in_words(error: Exception) -> str | None:
@@ -162,6 +166,10 @@ def in_words(error: Exception) -> str | None:
         f"The database could not be used ({_first_line(error)}). Free some disk space, check its permissions, or start "
         "the server; what was not finished was not written."
     )
+
+
+def _has_file(url: str) -> bool:
+    return url.startswith("sqlite") and sqlite_file(url) is not None
 
 
 def _engine(url: str) -> AsyncEngine:

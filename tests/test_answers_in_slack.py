@@ -140,7 +140,7 @@ async def test_where_streams_are_refused_the_answer_is_posted(room: Room, error:
 
 async def test_a_very_long_answer_is_split_and_rated_once(room: Room) -> None:
     """Every word arrives in order; the code block is a block in each part; thumbs stand below the last part only."""
-    lines = [f"line {number} of a long program" for number in range(900)]
+    lines = [f"line {number} of a long program" for number in range(420)]
     room.says("Here it is:\n\n```python\n" + "\n".join(lines) + "\n```\n\nThat is all.")
     ts = await room.asked("Show me the program.")
     answer = await room.answer(ts)

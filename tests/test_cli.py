@@ -48,7 +48,9 @@ def test_help_shows_every_command_with_an_example_and_the_exit_codes(terminal: T
     """Somebody who knows nothing finds out what there is, and a program what an exit code means."""
     top = terminal.run("--help")
     assert top.code == 0
-    wanted = "doctor eval ask export forget import models promote rehearse rollback runs serve train"
+    wanted = (
+        "doctor eval ask export forget import models promote rehearse rollback runs serve train workspace"
+    )
     assert {name for name, _, _ in COMMANDS} == set(wanted.split())
     for name, _, words in COMMANDS:
         assert re.search(rf"^  {name} +{re.escape(words)}$", top.out, re.MULTILINE)
@@ -288,7 +290,10 @@ def test_a_person_is_shown_everything_and_forgotten_only_when_it_is_meant(termin
     assert terminal.run("export", "-", "--person", "U0BEN").out == shown.out
 
     forgotten = terminal.run("forget", "U0BEN", "--yes", "--json")
-    assert (forgotten.code, forgotten.json["deleted"]) == (0, {"ratings": 1, "questions": 1})
+    assert (forgotten.code, forgotten.json["deleted"]) == (
+        0,
+        {"presses": 1, "ratings": 1, "questions": 1, "answers": 1},
+    )
     for arguments in (["forget", "U0BEN", "--yes"], ["export", "x.json", "--person", "U0BEN"]):
         nothing = terminal.run(*arguments)
         assert (nothing.code, nothing.out) == (3, "")

@@ -172,10 +172,10 @@ async def test_a_stream_that_breaks_off_is_no_answer(google: StandIn, cut_after:
 async def test_silence_has_a_limit(google: StandIn) -> None:
     """The limit is for the whole answer, and the connection is given up."""
     google.fail_next.append(Failure(silent=True))
-    model = model_at(google, timeout_s=0.5)
-    with pytest.raises(ModelUnavailable, match=r"did not finish within 0\.5 s"):
+    model = model_at(google, timeout_s=3.0)
+    with pytest.raises(ModelUnavailable, match=r"did not finish within 3 s"):
         await model.answer(ASKED)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await google.hung_up.wait()
     await model.close()
 

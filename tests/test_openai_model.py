@@ -197,10 +197,10 @@ async def test_a_stream_that_breaks_off_is_no_answer(openai: StandIn, cut_after:
 async def test_silence_has_a_limit(openai: StandIn) -> None:
     """The limit is for the whole answer, and the connection is given up."""
     openai.fail_next.append(Failure(silent=True))
-    model = model_at(openai, timeout_s=0.3)
-    with pytest.raises(ModelUnavailable, match=r"did not (finish|answer) within 0\.3 s"):
+    model = model_at(openai, timeout_s=3.0)
+    with pytest.raises(ModelUnavailable, match=r"did not (finish|answer) within 3 s"):
         await model.answer(ASKED)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await openai.hung_up.wait()
     await model.close()
 
