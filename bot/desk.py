@@ -91,35 +91,39 @@ class Desk:
         return None
 
     async def answer(
-        self, question: Question, *, watch: Watch | None = None, channel: ChannelSettings | None = None
+        self,
+        question: Question,
+        *,
+        watch: Watch | None = None,
+        channel: ChannelSettings | None = None,
+        first: bool = False,
     ) -> Answered:
         """Answer a question and store the Answer; one that has an answer keeps it.
 
-        `channel` is what holds where it was asked. Raises PublicError for the asker, QuestionDeleted where there is none any
-        more, and Stopped.
+        `channel` is what holds where it was asked; with `first`, nobody can have answered it yet. Raises PublicError for the
+        asker, QuestionDeleted where there is none any more, and Stopped.
         """
-        known = await self._store.answer_to(question.id)
-        if known is not None:
-            return known
+        if not first:
+            known = await self._store.answer_to(question.id)
+            if known is not None:
+                return known
         turns = await self.turns(question)
         try:
             async with asyncio.timeout(self._rules.deadline_s):
                 proposals, messages = await self._propose(turns, watch, channel)
         except TimeoutError:
             raise PublicError(TOO_SLOW) from None
-        stored = None
         try:
-            await self._store.answer(question, proposals, messages=messages)
-            stored = await self._store.answer_to(question.id)
-        except PublicError:
+            return await self._store.answer(question, proposals, messages=messages)
+        except PublicError as error:
             if await self._store.question(question.id) is not None:
                 raise
-        if stored is None:
-            raise QuestionDeleted("The question was deleted while I was answering it.")
-        return stored
+            raise QuestionDeleted(str(error)) from None
 
     async def turns(self, question: Question) -> list[Message]:
         """The conversation up to the question, as a model should see it."""
+        if question.ts == question.thread_ts:
+            return [Message("user", question.text)]
         earlier = await self._store.conversation(
             question.team, question.channel, question.thread_ts, before=question.ts
         )

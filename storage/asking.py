@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, or_, update
 from sqlalchemy.exc import IntegrityError
@@ -10,7 +11,18 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import PublicError
-from storage.records import Answer, AnswerPart, Candidate, Duel, Question, QuestionState, Spend, now
+from storage.records import (
+    Answer,
+    AnswerPart,
+    Candidate,
+    ChannelSettings,
+    Consent,
+    Duel,
+    Question,
+    QuestionState,
+    Spend,
+    now,
+)
 from storage.values import Message, Proposal
 
 OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
@@ -31,6 +43,15 @@ class Answered:
     question: Question
     answer: Answer
     candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claimed question, what holds in its channel, and whether its asker was asked for consent before."""
+
+    question: Question
+    settings: ChannelSettings
+    asked_for_consent: bool
 
 
 class AskingStore:
@@ -90,20 +111,29 @@ class AskingStore:
 
     async def claim_question(self, question_id: str, *, worker: str, lease_s: float) -> bool:
         """Take the question for `lease_s` seconds; False when somebody holds it or it is finished."""
-        moment = now()
-        free = or_(col(Question.lease_until).is_(None), col(Question.lease_until) < moment)
-        claim = (
-            update(Question)
-            .where(col(Question.id) == question_id, col(Question.state).in_(OWED), free)
-            .values(
-                state=QuestionState.ANSWERING,
-                claimed_by=worker,
-                lease_until=moment + timedelta(seconds=lease_s),
-                attempts=Question.attempts + 1,
-            )
-        )
         async with self.database.writing() as session:
-            return _touched(await session.exec(claim)) == 1
+            return _touched(await session.exec(_claim(question_id, worker, lease_s))) == 1
+
+    async def take_question(self, question_id: str, *, worker: str, lease_s: float) -> "Taken | None":
+        """Claim a question, with all that is needed to answer it; None when somebody holds it or it is finished."""
+        async with self.database.writing() as session:
+            if _touched(await session.exec(_claim(question_id, worker, lease_s))) != 1:
+                return None
+            question = await session.get(Question, question_id)
+            if question is None:
+                return None
+            here = (
+                col(ChannelSettings.team) == question.team,
+                col(ChannelSettings.channel) == question.channel,
+            )
+            settings = (await session.exec(select(ChannelSettings).where(*here))).first()
+            asker = (col(Consent.team) == question.team, col(Consent.person) == question.asker)
+            consent = (await session.exec(select(Consent).where(*asker))).first()
+        return Taken(
+            question,
+            settings or ChannelSettings(team=question.team, channel=question.channel),
+            asked_for_consent=consent is not None and bool(consent.decided_at or consent.shown_at),
+        )
 
     async def owed_questions(self, *, limit: int = 50) -> list[Question]:
         """Questions that nobody is answering: new ones, and those whose claim has run out. Oldest first."""
@@ -143,8 +173,11 @@ class AskingStore:
 
     async def answer(
         self, question: Question, candidates: Sequence[Proposal], *, messages: Sequence[Message]
-    ) -> Answer:
-        """Store the proposals, the first of them as the Answer. A question already answered keeps its answer."""
+    ) -> Answered:
+        """Store the proposals, the first of them as the Answer. A question already answered keeps its answer.
+
+        Raises PublicError where the question was deleted meanwhile.
+        """
         rows = [candidate_row(question.id, proposal) for proposal in candidates]
         rows[0].chosen = True
         answer = Answer(
@@ -160,20 +193,32 @@ class AskingStore:
                 await session.flush()
                 session.add(answer)
                 session.add_all(spend_rows(question, candidates))
-            return answer
+            return Answered(question, answer, rows[0])
         except IntegrityError:
             known = await self.answer_to(question.id)
             if known is None:
                 raise PublicError("The question was deleted while I was answering it.") from None
-            return known.answer
+            return known
 
-    async def posted(self, answer_id: str, ts: str, *, before: Sequence[str] = ()) -> None:
-        """The answer stands in Slack as message `ts`, after the parts `before` of a long one; its question is done."""
+    async def posted(
+        self,
+        answer_id: str,
+        ts: str,
+        *,
+        before: Sequence[str] = (),
+        solicit_probability: float | None = None,
+    ) -> None:
+        """The answer stands in Slack as message `ts`, after the parts `before` of a long one; its question is done.
+
+        `solicit_probability` is the chance with which a rating of it is asked for; None where nobody draws.
+        """
         async with self.database.writing(alone=f"posted {answer_id}") as session:
             answer = await session.get(Answer, answer_id)
             if answer is None:
                 return
             answer.posted_ts, answer.posted_at = ts, now()
+            if solicit_probability is not None:
+                answer.solicit_probability = solicit_probability
             session.add(answer)
             await session.exec(delete(AnswerPart).where(col(AnswerPart.answer_id) == answer_id))
             place = {"answer_id": answer_id, "team": answer.team, "channel": answer.channel}
@@ -305,6 +350,21 @@ class AskingStore:
                 select(Spend.cost_usd).where(col(Spend.team) == team, col(Spend.spent_at) >= since)
             )
             return float(sum(rows.all()))
+
+
+def _claim(question_id: str, worker: str, lease_s: float) -> Any:
+    moment = now()
+    free = or_(col(Question.lease_until).is_(None), col(Question.lease_until) < moment)
+    return (
+        update(Question)
+        .where(col(Question.id) == question_id, col(Question.state).in_(OWED), free)
+        .values(
+            state=QuestionState.ANSWERING,
+            claimed_by=worker,
+            lease_until=moment + timedelta(seconds=lease_s),
+            attempts=Question.attempts + 1,
+        )
+    )
 
 
 def _touched(result: object) -> int:

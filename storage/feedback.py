@@ -196,13 +196,6 @@ class FeedbackStore:
         async with self.database.reading() as session:
             return [Rated(*row) for row in (await session.exec(wanted)).all()]
 
-    async def drew_solicitation(self, answer_id: str, probability: float) -> None:
-        """Keep with what chance a rating of this answer was to be asked for, however the draw ended."""
-        async with self.database.writing() as session:
-            await session.exec(
-                update(Answer).where(col(Answer.id) == answer_id).values(solicit_probability=probability)
-            )
-
     async def solicit(self, answer_id: str, *, team: str, person: str, probability: float, day: str) -> bool:
         """Claim the one request for a rating that a person gets on a day; True exactly once."""
         row = Solicitation(answer_id=answer_id, team=team, person=person, probability=probability, day=day)

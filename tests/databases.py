@@ -30,7 +30,8 @@ async def ask(store: Store, *, asker: str = "U1", ts: str = "1.0", **more: str) 
 async def reply(store: Store, question: Question, *, history: tuple[Message, ...] = ()) -> Answer:
     """An answer that stands in Slack."""
     messages = [*history, Message("user", question.text)]
-    answer = await store.answer(question, [Proposal("Press Forgot.", "local", "starter")], messages=messages)
+    press = [Proposal("Press Forgot.", "local", "starter")]
+    answer = (await store.answer(question, press, messages=messages)).answer
     await store.posted(answer.id, f"9{question.ts}")
     return answer
 

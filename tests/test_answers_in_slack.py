@@ -140,7 +140,7 @@ async def test_where_streams_are_refused_the_answer_is_posted(room: Room, error:
 
 async def test_a_very_long_answer_is_split_and_rated_once(room: Room) -> None:
     """Every word arrives in order; the code block is a block in each part; thumbs stand below the last part only."""
-    lines = [f"line {number} of a long program" for number in range(420)]
+    lines = [f"line {number} of a long program" for number in range(500)]
     room.says("Here it is:\n\n```python\n" + "\n".join(lines) + "\n```\n\nThat is all.")
     ts = await room.asked("Show me the program.")
     answer = await room.answer(ts)
@@ -151,8 +151,13 @@ async def test_a_very_long_answer_is_split_and_rated_once(room: Room) -> None:
     assert all(len(text) <= 12_000 and text.count("```") % 2 == 0 for text in texts)
     assert re.findall(r"line \d+", " ".join(texts)) == re.findall(r"line \d+", " ".join(lines))
     store, team = room.bot.workshop.store, room.bot.workshop.team
-    found = [await store.answer_at(team, HELP, part["ts"]) for part in parts]
-    assert {each.answer.id for each in found if each} == {thumbs(answer)["positive_button"]["value"][:-2]}
+    for part in parts:
+
+        async def known(ts: str = part["ts"]) -> Answered | None:
+            return await store.answer_at(team, HELP, ts)
+
+        found = await eventually(known, what="each part is known as the answer's")
+        assert found.answer.id == thumbs(answer)["positive_button"]["value"][:-2]
 
 
 async def test_nobody_is_called_by_what_a_model_says(room: Room) -> None:

@@ -268,9 +268,9 @@ async def _ask_as_a_person(database: str) -> None:
     asked = await store.ask(
         team="T0LOCAL", channel="C1", ts="1.0", thread_ts="1.0", asker="U0BEN", text="Hello there?"
     )
-    answer = await store.answer(
-        asked.question, [Proposal("Hello.", "local", "starter")], messages=[Message("user", "Hello there?")]
-    )
+    hello = [Proposal("Hello.", "local", "starter")]
+    answered = await store.answer(asked.question, hello, messages=[Message("user", "Hello there?")])
+    answer = answered.answer
     await store.posted(answer.id, "1.1")
     await store.rate(answer.id, team="T0LOCAL", rater="U0BEN", value=1)
     await store.close()

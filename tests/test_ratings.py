@@ -256,7 +256,7 @@ async def test_a_duel_and_a_stopped_answer_take_no_thumbs(tmp_path: Path) -> Non
         await store.posted(duel.answer.id, "1.5")
         stopped = (await store.ask(ts="2.0", thread_ts="2.0", **mine)).question
         half = Proposal("A drill co", "local", "starter", finish=STOPPED)
-        answer = await store.answer(stopped, [half], messages=[Message("user", DRILL)])
+        answer = (await store.answer(stopped, [half], messages=[Message("user", DRILL)])).answer
         await store.posted(answer.id, "2.5")
         feedback = feedback_on(store, "T1")
         assert (await feedback.hear(reaction("reaction_added", "+1", "1.5", 3.0))).answered is None

@@ -110,12 +110,11 @@ async def test_a_draw_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     async with library(tmp_path, monkeypatch, solicit_rate=1.0) as (bot, team):
         answer = await answered(team)
         await request_to(team.cleo)
-        store, settings = bot.workshop.store, await bot.workshop.store.channel_settings("T0LOCAL", HELP)
         solicitor = solicitor_of(bot)
-        known = await store.answered(id_of(answer))
+        known = await bot.workshop.store.answered(id_of(answer))
         assert known is not None
         for _ in range(3):
-            await solicitor.after(known, settings)
+            await solicitor.after(known, 1.0)
         assert len(await requests_to(team, "U0CLEO")) == 1
 
 
@@ -125,12 +124,10 @@ async def test_who_has_rated_is_not_asked(tmp_path: Path, monkeypatch: pytest.Mo
         answer = await answered(team)
         await rate(team.cleo, answer, 1)
         await comes_to(bot, id_of(answer), "U0CLEO", 1)
-        store, settings = bot.workshop.store, await bot.workshop.store.channel_settings("T0LOCAL", HELP)
-        known = await store.answered(id_of(answer))
+        known = await bot.workshop.store.answered(id_of(answer))
         assert known is not None
         solicitor = solicitor_of(bot)
-        await solicitor.after(known, settings)
-        assert await drawn(bot, id_of(answer)) == 1.0
+        await solicitor.after(known, 1.0)
         assert await requests_to(team, "U0CLEO") == []
 
 

@@ -115,7 +115,7 @@ async def test_a_question_has_one_answer(store: Store) -> None:
     answers = await asyncio.gather(
         *(store.answer(question, [proposal], messages=[Message("user", "q")]) for proposal in proposals)
     )
-    assert len({answer.id for answer in answers}) == 1
+    assert len({answered.answer.id for answered in answers}) == 1
     assert await rows(store, "answer") == await rows(store, "candidate") == await rows(store, "spend") == 1
     assert await store.spent_since(TEAM, datetime(2020, 1, 1, tzinfo=UTC)) == 0.5
 
@@ -126,7 +126,7 @@ async def test_an_answer_is_kept_with_what_the_model_saw(store: Store) -> None:
     chosen = Proposal("yes", "local", "starter", logprobs=(-1.0, -3.0))
     other = Proposal("no", "memory", "memory")
     seen = [Message("system", "Be kind."), Message("user", "Grüße 🙂?")]
-    answer = await store.answer(question, [chosen, other], messages=seen)
+    answer = (await store.answer(question, [chosen, other], messages=seen)).answer
     await store.posted(answer.id, "5.0")
     found = await store.answer_at(TEAM, "C1", "5.0")
     assert isinstance(found, Answered)

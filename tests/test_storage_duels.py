@@ -222,7 +222,7 @@ async def test_a_request_for_a_rating_is_claimed_once_a_day(store: Store) -> Non
     assert sorted(claims) == [False, False, False, True]
     assert not await store.solicit(second.answer.id, **today)  # type: ignore[arg-type]
     assert await store.solicit(second.answer.id, **{**today, "day": "2026-11-23"})  # type: ignore[arg-type]
-    await store.drew_solicitation(first.answer.id, 0.5)
+    await store.posted(first.answer.id, "7.5", solicit_probability=0.5)
     drawn = await store.answered(first.answer.id)
     assert drawn is not None
     assert drawn.answer.solicit_probability == 0.5

@@ -24,12 +24,16 @@ from bot.slack.draft import Draft
 from bot.slack.feedback_blocks import consent_message
 from bot.slack.trouble import UNREACHABLE, reason_of
 from bot.slack.whisper import Place, whisper
-from storage.asking import Answered
+from storage.asking import Answered, Taken
 from storage.records import ChannelSettings, Question
 from storage.store import Store
 
 LEASE_MARGIN_S = 30.0
+AT_ONCE = (
+    16  # answers on their way together; beyond it questions wait as rows, and Slack is acknowledged in time
+)
 LONGEST_PAUSE_S = 60.0
+PATIENT_S = 3.0  # before somebody without a seat is told how many are ahead
 QUICK_S = 0.3  # an answer that is there sooner needs no status line
 LOOK_S = 1.0
 RENEW_S = 90.0  # Slack clears a status after two minutes
@@ -54,8 +58,11 @@ class Duelling(Protocol):
 class Soliciting(Protocol):
     """Who is asked for a rating."""
 
-    async def after(self, answered: Answered, settings: ChannelSettings) -> None:
-        """An answer was posted."""
+    def chance(self, settings: ChannelSettings) -> float | None:
+        """How likely a rating is asked for in such a channel; None where nobody is asked."""
+
+    async def after(self, answered: Answered, chance: float) -> None:
+        """An answer was posted, with this chance of being asked about."""
 
 
 @dataclass(eq=False)
@@ -92,18 +99,31 @@ class Answering:
         self._duels = duels
         self._solicitor = solicitor
         self._live: dict[str, _Live] = {}
+        self._seats = asyncio.Semaphore(AT_ONCE)
+        self._line: list[str] = []  # questions that wait for a seat, the first one first
         self._sessions: set[str] = set()  # questions whose thread shows Slack's own Stop button
         self._without_sessions: set[bool] = set()  # refused in direct messages (True), in channels (False)
 
     async def answer(self, question: Question) -> None:
         """Claim the question and answer it; whoever holds the claim is left alone."""
-        if not await self._store.claim_question(question.id, worker=uuid.uuid4().hex, lease_s=self._lease_s):
-            return
-        claimed = await self._store.question(question.id)
-        if claimed is None:
-            return
+        waiting = asyncio.create_task(self._show_waiting(question)) if self._seats.locked() else None
         try:
-            await self._answer_claimed(claimed)
+            async with self._seats:
+                if waiting is not None:
+                    waiting.cancel()
+                await self._answer_seated(question)
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _answer_seated(self, question: Question) -> None:
+        taken = await self._store.take_question(question.id, worker=uuid.uuid4().hex, lease_s=self._lease_s)
+        if taken is None:
+            return
+        claimed = taken.question
+        try:
+            await self._answer_claimed(claimed, taken)
         except SlackApiError as error:
             reason = reason_of(error)
             log.warning("Slack refused an answer", question=question.id, error=reason)
@@ -133,8 +153,8 @@ class Answering:
         """Again in some seconds, and later each time."""
         await self._store.put_off_question(question.id, after_s=min(LONGEST_PAUSE_S, 2.0**question.attempts))
 
-    async def _answer_claimed(self, question: Question) -> None:
-        settings = await self._store.channel_settings(self._team, question.channel)
+    async def _answer_claimed(self, question: Question, taken: Taken) -> None:
+        settings = taken.settings
         if not question.thread_ts:
             question = await self._with_its_message(question)
         refusal = self._desk.refusal(question.text)
@@ -144,7 +164,10 @@ class Answering:
             return
         draw = await self._duels.draw(question, settings) if self._duels is not None else None
         held = draw is not None and await self._held(question, draw)
-        if held or await self._answer_plainly(question, settings):
+        told = held or await self._answer_plainly(
+            question, settings, first=question.attempts == 1 and draw is None
+        )
+        if told and not taken.asked_for_consent:
             await self._ask_for_consent(question)
 
     async def _held(self, question: Question, draw: Any) -> bool:
@@ -158,14 +181,14 @@ class Answering:
             await self._store.drop_question(question.id, str(error))
             return True
 
-    async def _answer_plainly(self, question: Question, settings: ChannelSettings) -> bool:
+    async def _answer_plainly(self, question: Question, settings: ChannelSettings, *, first: bool) -> bool:
         """False where the question was deleted meanwhile, so that there is nobody to talk to."""
         draft = self._draft(question)
         live = _Live(question, Watch(draft.write, draft.restart), draft, time.monotonic())
         self._live[question.id] = live
         progress = asyncio.create_task(self._show_progress(live), name=f"progress-{question.id}")
         try:
-            answered = await self._desk.answer(question, watch=live.watch, channel=settings)
+            answered = await self._desk.answer(question, watch=live.watch, channel=settings, first=first)
             progress.cancel()
             await self._post(answered, draft, settings)
         except QuestionDeleted:
@@ -191,9 +214,12 @@ class Answering:
         posted = await draft.finish(messages, session_status=status)
         if status and draft.ended_session:
             self._sessions.discard(answered.question.id)
-        await self._store.posted(answered.answer.id, posted.ts, before=posted.before)
-        if self._solicitor is not None:
-            await self._solicitor.after(answered, settings)
+        chance = self._solicitor.chance(settings) if self._solicitor is not None else None
+        await self._store.posted(
+            answered.answer.id, posted.ts, before=posted.before, solicit_probability=chance
+        )
+        if self._solicitor is not None and chance is not None:
+            await self._solicitor.after(answered, chance)
 
     def _draft(self, question: Question) -> Draft:
         async def stands(ts: str) -> None:
@@ -228,6 +254,19 @@ class Answering:
         await self._store.place_question(question.id, ts)
         question.ts = question.thread_ts = ts
         return question
+
+    async def _show_waiting(self, question: Question) -> None:
+        """Where a question has no seat yet and waits for more than a moment, its asker reads how many are ahead."""
+        self._line.append(question.id)
+        try:
+            await asyncio.sleep(PATIENT_S)
+            while question.thread_ts:
+                ahead = AT_ONCE + self._line.index(question.id)
+                if not await self._set_status(question, text.waiting(ahead)):
+                    return
+                await asyncio.sleep(RENEW_S)
+        finally:
+            self._line.remove(question.id)
 
     async def _show_progress(self, live: _Live) -> None:
         """A status line until the answer is being written, and Slack's own Stop button; none for a quick answer."""

@@ -31,22 +31,23 @@ class Solicitor:
         self._team = team
         self._rate = rate
         self._timezone = timezone
+        self._salt = ""
 
-    async def after(self, answered: Answered, settings: ChannelSettings) -> None:
-        """An answer was posted: draw whether its asker is asked for a rating. Drawn again, it comes out the same."""
-        if self._rate <= 0 or not settings.feedback:
-            return
+    def chance(self, settings: ChannelSettings) -> float | None:
+        """How likely a rating is asked for in such a channel; None where nobody is asked."""
+        return self._rate if self._rate > 0 and settings.feedback else None
+
+    async def after(self, answered: Answered, chance: float) -> None:
+        """An answer was posted, and the chance stored: draw whether its asker is asked. A draw comes out the same again."""
         answer, asker = answered.answer, answered.question.asker
-        await self._store.drew_solicitation(answer.id, self._rate)
-        salt = await self._store.keepsake(draws.SALT, lambda: secrets.token_hex(16))
-        if draws.share(salt, "solicit", answer.id) >= self._rate:
+        if not self._salt:
+            self._salt = await self._store.keepsake(draws.SALT, lambda: secrets.token_hex(16))
+        if draws.share(self._salt, "solicit", answer.id) >= chance:
             return
         if await self._store.rating_of(answer.id, rater=asker) is not None:
             return
         day = wall_time(now(), self._timezone).partition("T")[0]
-        if await self._store.solicit(
-            answer.id, team=self._team, person=asker, probability=self._rate, day=day
-        ):
+        if await self._store.solicit(answer.id, team=self._team, person=asker, probability=chance, day=day):
             place = Place(answered.question.channel, answered.question.thread_ts)
             await whisper(self._client, place, asker, ASK, blocks=request_blocks(answer.id))
 
