@@ -28,7 +28,7 @@ from bot.slack.connection import Receiver, SocketMode
 from bot.slack.duels import DuelRules, Duels
 from bot.slack.home import HomeRules
 from bot.slack.http_mode import DOWN, FINE, HttpMode
-from bot.slack.listeners import listen
+from bot.slack.listeners import hear, listen
 from bot.slack.people import People
 from bot.slack.questions import Questions
 from bot.slack.reports import ReportRules, Reports
@@ -282,6 +282,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     )
     app = _bolt(place, client)
     unclaimed.listen(app)
+    hear(app, questions)
     people.listen(app)
     listen(app, questions=questions, admin=admin)
     duels.listen(app)

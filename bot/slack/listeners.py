@@ -20,8 +20,8 @@ ASKING = {"ask": "command", "duel": "duel"}
 Next = Callable[[], Awaitable[None]]
 
 
-def listen(app: AsyncApp, *, questions: Questions, admin: Admin) -> None:
-    """Register every listener on a bolt app."""
+def hear(app: AsyncApp, questions: Questions) -> None:
+    """Register what records questions. To be called first: bolt asks its listeners in turn, and most events are messages."""
 
     @app.use
     async def record(body: dict[str, Any], next_: Next) -> None:
@@ -34,6 +34,9 @@ def listen(app: AsyncApp, *, questions: Questions, admin: Admin) -> None:
     async def stopped(event: dict[str, Any]) -> None:
         await questions.stopped(event)
 
+
+def listen(app: AsyncApp, *, questions: Questions, admin: Admin) -> None:
+    """Register commands and the buttons of reports."""
     app.command("/train")(admin.train)
     app.command("/eval")(admin.evaluate)
 

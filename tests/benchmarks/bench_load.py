@@ -74,9 +74,8 @@ class Load:
 
     async def lost_or_doubled(self) -> int:
         """Questions without exactly one answer, once all had the time to be answered and to be answered again."""
-        end = time.monotonic() + DRAIN_S
-        while self._owed() and time.monotonic() < end:
-            await asyncio.sleep(1)
+        with suppress(TimeoutError):
+            await eventually(self._all_done, timeout_s=DRAIN_S, what="every question is answered")
         await asyncio.sleep(SETTLE_S)
         found = [await self._answers(ts) for ts in self.threads]
         self.answers = [one for answers in found for one in answers[:1]]
@@ -113,11 +112,12 @@ class Load:
         cast = {(_answer_id(one.answer), one.person.user): one.value for one in self.pressed}
         return PRESSES - sum(kept.get(vote) == value for vote, value in cast.items())
 
-    def _owed(self) -> int:
-        """Questions that the bot has not finished; looking into its database costs it nothing."""
+    async def _all_done(self) -> bool:
+        """Whether the bot has finished every question; its database is looked into, which costs it nothing."""
+        await asyncio.sleep(0.5)
         with closing(self._database()) as database:
             done = database.execute("SELECT count(*) FROM question WHERE state = 'answered'").fetchone()
-        return len(self.threads) + 1 - int(done[0])  # one was asked to warm up
+        return int(done[0]) > len(self.threads)  # one more was asked to warm up
 
     def _database(self) -> sqlite3.Connection:
         file = self.folder / "apprentice.sqlite"
@@ -196,7 +196,9 @@ def _taught() -> list[Json]:
 
 
 def _is_answer(message: Json) -> bool:
-    return any(block["type"] == "context_actions" for block in message.get("blocks", []))
+    """A request for a rating has thumbs too, and only its asker sees it."""
+    thumbs = any(block["type"] == "context_actions" for block in message.get("blocks", []))
+    return thumbs and not message.get("ephemeral")
 
 
 def _value(answer: Json, value: int) -> str:
