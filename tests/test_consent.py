@@ -144,7 +144,7 @@ async def test_deleting_asks_first_and_gives_a_receipt(
         assert (await store.holdings(mine, "U0CLEO")).questions == 1
         await team.cleo.click(HELP, sure["ts"], feedback_blocks.FORGET_ME)
         receipt = await team.cleo.wait_for_ephemeral(HELP, lambda each: each["text"].startswith("Deleted: 1"))
-        assert "1 questions with their answers, 1 votes, 1 corrections" in receipt["text"]
+        assert "1 question with all answers, 1 vote, 1 correction," in receipt["text"]
         assert all(not rows for rows in (await store.held_words(mine, "U0CLEO")).values())
         await team.cleo.command(HELP, "/apprentice", "privacy export")
         await team.cleo.wait_for_ephemeral(HELP, lambda each: each["text"] == feedback_blocks.NOTHING_HELD)

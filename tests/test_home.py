@@ -34,7 +34,7 @@ async def test_home_shows_what_answers_and_what_is_mine(
         read = texts_in((await home_of(team.cleo, lambda view: ":+1: *" in view))["blocks"])
         assert f":+1: *{DRILL}*\n{DRILL_COSTS}" in read
         assert ":-1: *" not in read, "that is Ben's affair"
-        assert "I hold 1 of your questions, 1 votes" in read
+        assert "I hold 1 of your questions, 1 vote," in read
         assert "For admins" not in read
 
 

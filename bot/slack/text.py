@@ -161,17 +161,22 @@ def privacy(held: Holdings) -> str:
     }[held.consent]
     return (
         f"{consent}\n"
-        f"I hold {held.questions} of your questions, {held.ratings} votes, {held.corrections} corrections and "
-        f"{held.entries} verified answers of yours. Only what you write *to me* is kept; "
+        f"I hold {held.questions} of your questions, {_count(held.ratings, 'vote')}, "
+        f"{_count(held.corrections, 'correction')} and {_count(held.entries, 'verified answer')} of yours. Only what you write *to me* is kept; "
         "of other messages only those you were asked about one by one."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    """A number with its noun: "1 vote", "2 votes"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def forgotten(held: Holdings, tainted: Sequence[str]) -> str:
     """The receipt after somebody was forgotten."""
     text = (
-        f"Deleted: {held.questions} questions with their answers, {held.ratings} votes, {held.corrections} corrections, "
-        f"{held.entries} verified answers."
+        f"Deleted: {_count(held.questions, 'question')} with all answers, {_count(held.ratings, 'vote')}, "
+        f"{_count(held.corrections, 'correction')}, {_count(held.entries, 'verified answer')}."
     )
     if tainted:
         text += f" These models learned from some of it and are marked: {', '.join(tainted)}. A new `/train` leaves it out."
