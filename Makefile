@@ -42,7 +42,7 @@ run: $(VENV)/run-ok
 	@$(BIN)/apprentice serve
 
 test: $(VENV)/dev-ok
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev-ok
 	$(BIN)/ruff check .

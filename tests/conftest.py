@@ -1,21 +1,66 @@
 """What every test may use: the shared material where it lies beside the checkout, and a clean environment."""
 
+import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from slack_recorder import NAME, recorder_for
 
+from storage.database import sqlite_file
 from storage.store import Store
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 ROOT = Path(__file__).parent.parent
+LONGEST = (
+    "test_crash.py",
+    "test_qlora.py",
+    "test_bad_input.py",
+    "test_local_model.py",
+    "test_story.py",
+    "test_browser_story.py",
+    "test_starter.py",
+    "test_local_worker.py",
+    "test_slack_faults.py",
+    "test_duels.py",
+)
+"""Files that take longest go first, so that no core is idle at the end while another one works at them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Every request to a local workspace and every answer is held to Slack's schemas, in all tests."""
     config.pluginmanager.register(recorder_for(), NAME)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; `make test` tells xdist to keep this order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new SQLite store begins as a copy of one that was migrated; what migrations do is tested in test_migrations."""
+    template = tmp_path_factory.mktemp("template") / "migrated.sqlite"
+
+    async def make() -> None:
+        await (await Store.open(f"sqlite:///{template}")).close()
+
+    asyncio.run(make())
+    in_full = Store.open.__func__  # type: ignore[attr-defined]
+
+    async def open_(cls: type[Store], url: str) -> Store:
+        file = sqlite_file(url) if url.startswith("sqlite") else None
+        if file is not None and file.parent.is_dir() and not file.exists():
+            shutil.copyfile(template, file)
+        opened: Store = await in_full(cls, url)
+        return opened
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "open", classmethod(open_))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -88,7 +88,7 @@ async def test_everything_of_mine_is_sent_and_deleted_from_home(
         await team.cleo.close_view(said["id"])
         await team.cleo.click_view(view["id"], feedback_blocks.FORGET_ME)
         await team.cleo.wait_for_view(
-            lambda each: "Deleted: 1 questions" in texts_in(each["blocks"]), timeout_s=30
+            lambda each: "Deleted: 1 question with all answers" in texts_in(each["blocks"]), timeout_s=30
         )
         await home_of(team.cleo, lambda view: "I hold 0 of your questions, 0 votes" in view, opened=False)
 

@@ -59,7 +59,7 @@ def open_messages(shown: DuelShown, *, votes: int, hours: float, direct: bool) -
 
 def closed_message(shown: DuelShown) -> dict[str, Any]:
     """What the last message of a duel becomes when it is closed: the outcome, and who was who."""
-    return _messages(shown, [section(_result(shown)), context(_who_was_who(shown))], _result(shown))[-1]
+    return _messages(shown, [section(_result(shown)), *_who_was_who(shown)], _result(shown))[-1]
 
 
 def tally_line(tally: DuelTally) -> str:
@@ -124,12 +124,11 @@ def _result(shown: DuelShown) -> str:
     return f"*The duel is closed.* {said}" + (f" ({told})" if told else "")
 
 
-def _who_was_who(shown: DuelShown) -> str:
-    named = [
-        f"*{name}* was {text.escape(each.model)}{_origin(each)} · {each.seconds:.1f} s"
+def _who_was_who(shown: DuelShown) -> list[Block]:
+    return [
+        context(f"*{name}* was {text.escape(each.model)}{_origin(each)} · {each.seconds:.1f} s")
         for name, each in (("A", shown.a), ("B", shown.b))
     ]
-    return "\n".join(named)
 
 
 def _origin(candidate: Candidate) -> str:

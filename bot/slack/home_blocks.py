@@ -28,12 +28,6 @@ DUEL_RATES = {
     "0.1": "10 % of the questions",
     "0.25": "25 % of the questions",
 }
-POLICY_WORDS = {
-    "local-first": "the local model first, then an API model",
-    "api-first": "an API model first, then the local one",
-    "both": "both, and the better answer is posted",
-    "local-only": "only the local model",
-}
 NO_RATINGS = "You have not rated an answer yet. The thumbs below an answer, or a :+1: or :-1: on it, do that."
 NO_CHANNELS = "No channel has settings of its own yet."
 TOO_LONG = "Please write at most 3,000 characters."
@@ -147,7 +141,7 @@ def _last_report(admin: AdminShown) -> str:
 
 def _channel(row: ChannelSettings, policy: str) -> Block:
     parts = [
-        f"asks {POLICY_WORDS.get(row.policy or policy, row.policy or policy)}",
+        f"asks {text.POLICY_WORDS.get(row.policy or policy, row.policy or policy)}",
         f"{100 * row.duel_rate:.0f} % duels" if row.duel_rate else "no duels",
         "ratings" if row.feedback else "no ratings",
         *(["follow-ups without a mention"] if row.follow_ups else []),
@@ -190,8 +184,8 @@ def channel_view(row: ChannelSettings, *, policy: str, policies: Sequence[str]) 
     }
     if row.instructions:
         instructions["initial_value"] = row.instructions
-    named = {each: POLICY_WORDS.get(each, each) for each in policies}
-    choices = {AS_THE_WORKSPACE: f"As the workspace: {POLICY_WORDS.get(policy, policy)}", **named}
+    named = {each: text.POLICY_WORDS.get(each, each) for each in policies}
+    choices = {AS_THE_WORKSPACE: f"As the workspace: {text.POLICY_WORDS.get(policy, policy)}", **named}
     switches = {
         FEEDBACK: "Ask for ratings below my answers",
         FOLLOW_UPS: "Answer follow-ups in my threads without a mention",

@@ -16,7 +16,7 @@ THANKS = "Thank you. You can change your vote at any time."
 CORRECTED = "Thank you, I have kept your better answer."
 CORRECTED_NOT_TRAINED = (
     "Thank you, I have kept your better answer. "
-    "It will not be used for training, because you did not tick the box."
+    "It will not be used for training: the box for that was left empty."
 )
 CORRECTED_REFUSED_BEFORE = (
     "Thank you, I have kept your better answer. It will not be used for training, because you said no to that before; "
@@ -37,6 +37,18 @@ CONSENT_ASK = (
     "May what you write to me be used to train this team's own model? Only your questions to me, your corrections and "
     "your votes, never other messages. You can change this at any time with `/apprentice privacy`."
 )
+ANSWERERS: Mapping[str, str] = {
+    "memory": "memory",
+    "local": "the local model",
+    "openai": "OpenAI",
+    "gemini": "Gemini",
+}
+POLICY_WORDS: Mapping[str, str] = {
+    "local-first": "the local model first, then an API model",
+    "api-first": "an API model first, then the local one",
+    "both": "both, and the better answer is posted",
+    "local-only": "only the local model",
+}
 REASONS: Mapping[str, str] = {
     "wrong": "It is wrong",
     "outdated": "It is out of date",
@@ -46,10 +58,12 @@ REASONS: Mapping[str, str] = {
 }
 
 HELP = """*Ask me* by mentioning me in a channel or writing me a direct message. I answer in the thread.
-*Rate* an answer with the thumbs below it. After a thumbs-down you can write the better answer.
-*`/apprentice`* `ask <question>` · `duel <question>` · `help` · `status` · `privacy`
+*Rate* an answer with the thumbs below it, or with a thumb as a reaction. After a thumbs-down, write the better one.
+*Or type* `/apprentice ask <question>` to ask, `/apprentice duel <question>` to compare two answers
+`/apprentice status` shows what answers and how it is rated, `/apprentice privacy` what I hold of you
 *For admins:* `/train` starts a training run · `/train status` · `/train cancel` · `/train schedule nightly at 03:00`
-`/eval` compares the models on held-out questions · `/apprentice models` · `promote NAME` · `rollback`"""
+`/eval` compares the models on held-out questions
+`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback`"""
 
 TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=none` or `epochs=5`.
 `/train status` shows the last runs · `/train cancel` stops the one that is running
@@ -123,12 +137,14 @@ def status(
 ) -> str:
     """What `/apprentice status` says."""
     answers = sum(tally.answered_by.values())
-    shares = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.answered_by.items())) or "none yet"
+    shares = ", ".join(
+        f"{count:,} from {ANSWERERS.get(kind, kind)}" for kind, count in sorted(tally.answered_by.items())
+    )
     lines = [
-        f"*Answering now:* {serving} (policy {policy})",
-        f"*Answers so far:* {answers} ({shares}); {tally.waiting} waiting",
-        f"*Feedback:* {tally.thumbs_up} thumbs up, {tally.thumbs_down} down, {tally.corrections} corrections; "
-        f"{tally.entries} verified answers in memory",
+        f"*Answering now:* {serving}. After memory I ask {POLICY_WORDS.get(policy, policy)}.",
+        f"*Answers so far:* {answers:,} {f' ({shares})' if shares else ''}; {tally.waiting:,} waiting",
+        f"*Feedback:* {tally.thumbs_up} thumbs up, {tally.thumbs_down} down, {_count(tally.corrections, 'correction')}; "
+        f"{_count(tally.entries, 'verified answer')} in memory",
         f"*Training:* {schedule}",
     ]
     if duels:
@@ -162,8 +178,8 @@ def privacy(held: Holdings) -> str:
     return (
         f"{consent}\n"
         f"I hold {held.questions} of your questions, {_count(held.ratings, 'vote')}, "
-        f"{_count(held.corrections, 'correction')} and {_count(held.entries, 'verified answer')} of yours. Only what you write *to me* is kept; "
-        "of other messages only those you were asked about one by one."
+        f"{_count(held.corrections, 'correction')} and {_count(held.entries, 'verified answer')} of yours. "
+        "Only what you write *to me* is kept; of other messages only those you were asked about one by one."
     )
 
 
