@@ -107,9 +107,15 @@ class Bot:
 
 
 async def start(
-    settings: Settings, *, say: Callable[[str], None] = lambda _words: None, people: int = 0
+    settings: Settings,
+    *,
+    say: Callable[[str], None] = lambda _words: None,
+    people: int = 0,
+    warm: bool = True,
 ) -> Bot:
     """Start the bot. `say` hears about long steps; `people` adds simulated ones to the local workspace.
+
+    With `warm` the local model is loaded while people already see the page, else by the first question that needs it.
 
     Raises PublicError, naming the thing and the remedy, where it cannot start; nothing is left running then.
     """
@@ -145,7 +151,7 @@ async def start(
         step.close()
     await bot.clock.start()
     bot.url = place.url
-    if has_local_extra():
+    if warm and has_local_extra():
         bot.warming = asyncio.create_task(_warm(bot.workshop, say))
     return bot
 

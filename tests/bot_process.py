@@ -271,8 +271,11 @@ def quick_settings(data_dir: Path, **chosen: Any) -> Settings:
 
 @asynccontextmanager
 async def bot_in_here(data_dir: Path, **chosen: Any) -> AsyncIterator[tuple[Bot, Team]]:
-    """A running bot with its own local workspace, and the people there. Nothing is left running."""
-    bot = await start(quick_settings(data_dir, **chosen))
+    """A running bot with its own local workspace, and the people there. Nothing is left running.
+
+    The local model starts with the first question for it: most tests ask none, and importing torch takes seconds.
+    """
+    bot = await start(quick_settings(data_dir, **chosen), warm=False)
     try:
         async with team_at(bot.url) as team:
             yield bot, team
