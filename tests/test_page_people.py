@@ -58,6 +58,7 @@ async def test_messages_are_reached_and_changed_with_keys(desk: Desk) -> None:
     await expect(desk.see("message").first).to_be_focused()
     await page.keyboard.press("e")
     await expect(desk.see("edit-box")).to_have_value("changed with keys")
+    await expect(desk.see("edit-box")).to_be_focused()
     await page.keyboard.press("Escape")
     await expect(desk.see("edit-box")).to_have_count(0)
     await desk.see("message").last.focus()
