@@ -107,6 +107,9 @@ export class MessageList {
   #node(message, compact) {
     const known = this.#drawn.get(message.ts);
     const status = this.place.store.status(this.place.channel, message.ts);
+    // A box that somebody types in stays as it is, whatever happens to its message meanwhile.
+    const editing = this.place.store.remembered(`editing:${this.place.channel}:${message.ts}`, false);
+    if (known?.editing && editing) return known.node;
     if (known && known.message === message && known.compact === compact && known.status === status)
       return known.node;
     let node = renderMessage(message, { ...this.place, compact });
@@ -114,7 +117,7 @@ export class MessageList {
       patch(known.node, node);
       node = known.node;
     } else if (known?.node.isConnected) swap(known.node, node);
-    this.#drawn.set(message.ts, { message, compact, status, node });
+    this.#drawn.set(message.ts, { message, compact, status, editing, node });
     return node;
   }
 
