@@ -29,6 +29,7 @@ from storage.records_said import (
 __all__ = [
     "Answer",
     "AnswerPart",
+    "BudgetNotice",
     "Candidate",
     "ChannelSettings",
     "Consent",
@@ -49,10 +50,12 @@ __all__ = [
     "Rating",
     "RatingEvent",
     "Record",
+    "RouterVersion",
     "RunState",
     "Schedule",
     "Solicitation",
     "Spend",
+    "SpendState",
     "TrainingRun",
     "new_id",
     "now",
@@ -101,7 +104,8 @@ class Question(Record, table=True):
 
     `surface` is "mention", "dm", "follow-up", "command" or "duel". What is asked by a command has no message yet: its `ts`
     starts with "command:", and `thread_ts` is empty until the message that shows the question stands. `draft_ts` is the
-    message in which the answer is being written.
+    message in which the answer is being written. `place` is Slack's kind of conversation: "channel", "group" (a private
+    channel), "im", "mpim", or "" while it is not known.
     """
 
     __tablename__ = "question"
@@ -114,6 +118,7 @@ class Question(Record, table=True):
     asker: str = Field(index=True)
     text: str = Field(sa_column=text_column())
     surface: str = "mention"
+    place: str = ""
     draft_ts: str = ""
     state: QuestionState = Field(
         default=QuestionState.ASKED, sa_column=state_column(QuestionState, "question_state")
@@ -126,7 +131,10 @@ class Question(Record, table=True):
 
 
 class Candidate(Record, table=True):
-    """A proposed reply. `chosen` marks the one that was posted as the Answer."""
+    """A proposed reply. `chosen` marks the one that was posted as the Answer.
+
+    `features` is what the router saw of it (numbers by name, no words), `p_good` what it made of them (0..1).
+    """
 
     __tablename__ = "candidate"
     id: str = Field(default_factory=lambda: new_id("c"), primary_key=True)
@@ -143,6 +151,8 @@ class Candidate(Record, table=True):
     cost_usd: float = 0.0
     logprob_mean: float | None = None
     certainty: float = 0.0
+    features: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    p_good: float | None = None
     chosen: bool = False
     created_at: datetime = Field(default_factory=now)
 
@@ -151,7 +161,8 @@ class Answer(Record, table=True):
     """The posted candidate, with exactly the messages the model saw. Without `posted_ts` it was not yet posted.
 
     `posted_ts` is the message with the rating buttons. `solicit_probability` is the chance that somebody was to be asked for
-    a rating, whether the draw said yes or no; None where nobody drew.
+    a rating, whether the draw said yes or no; None where nobody drew. `route` is why this model answered
+    (`bot.routing.Route`): the rule, the router, what it expected, and the propensity of the path where a draw decided.
     """
 
     __tablename__ = "answer"
@@ -168,6 +179,7 @@ class Answer(Record, table=True):
     posted_ts: str | None = None
     posted_at: datetime | None = None
     solicit_probability: float | None = None
+    route: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     created_at: datetime = Field(default_factory=now)
 
 
@@ -296,8 +308,20 @@ class Promotion(Record, table=True):
     promoted_at: datetime = Field(default_factory=now)
 
 
+class SpendState(StrEnum):
+    """How much is known of a billed call. A reserved one counts with the most that it can cost."""
+
+    RESERVED = "reserved"
+    SETTLED = "settled"
+    ESTIMATED = "estimated"
+
+
 class Spend(Record, table=True):
-    """One billed call."""
+    """One billed call: reserved before it is made, settled with what the provider said it took.
+
+    A call that nobody settled (the bot was killed in it) becomes "estimated" and keeps counting what was reserved: the
+    provider may have done the work. `price_version` is the date of the table of prices, "" where the price is unknown.
+    """
 
     __tablename__ = "spend"
     id: str = Field(default_factory=lambda: new_id("s"), primary_key=True)
@@ -306,11 +330,52 @@ class Spend(Record, table=True):
     purpose: str = "answer"
     kind: str
     model: str
+    channel: str = ""
+    state: SpendState = Field(default=SpendState.SETTLED, sa_column=state_column(SpendState, "spend_state"))
     tokens_in: int
     tokens_cached: int = 0
+    tokens_cache_written: int = 0
     tokens_out: int
+    tokens_reasoning: int = 0
     cost_usd: float
+    price_version: str = ""
     spent_at: datetime = Field(default_factory=now, index=True)
+
+
+class BudgetNotice(Record, table=True):
+    """Somebody was told that a budget is nearly or wholly spent, once for each period and level.
+
+    `scope` is "day", "month" or "channel:<id>", `period` such as "2026-11-23" or "2026-11", `level` the percentage (80, 100).
+    """
+
+    __tablename__ = "budget_notice"
+    __table_args__ = (UniqueConstraint("team", "scope", "period", "level"),)
+    id: str = Field(default_factory=lambda: new_id("bn"), primary_key=True)
+    team: str
+    scope: str
+    period: str
+    level: int
+    noticed_at: datetime = Field(default_factory=now)
+
+
+class RouterVersion(Record, table=True):
+    """A router fitted on the team's ratings. The newest that is `serving` decides; none means the conservative threshold.
+
+    `parameters` is all of it, as JSON numbers (nothing is pickled); `scores` is what cross-validation said of it and of the
+    one before. One that was not really better is kept with `serving` false and its `reason`.
+    """
+
+    __tablename__ = "router_version"
+    __table_args__ = (UniqueConstraint("team", "sequence"),)
+    id: str = Field(default_factory=lambda: new_id("rt"), primary_key=True)
+    team: str
+    sequence: int
+    serving: bool = False
+    labels: int = 0
+    parameters: dict[str, Any] = Field(sa_column=json_column())
+    scores: dict[str, Any] = Field(sa_column=json_column())
+    reason: str = Field(default="", sa_column=text_column())
+    fitted_at: datetime = Field(default_factory=now)
 
 
 class Schedule(Record, table=True):

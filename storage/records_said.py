@@ -140,7 +140,8 @@ class Nomination(Record, table=True):
 class ChannelSettings(Record, table=True):
     """What an admin decided for one channel. No row means the defaults: see `storage.channels.DEFAULTS`.
 
-    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel.
+    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel, `budget_month_usd` the most
+    that API models may cost here in a month (None: as BUDGET_CHANNEL_MONTH_USD says).
     """
 
     __tablename__ = "channel_settings"
@@ -153,6 +154,7 @@ class ChannelSettings(Record, table=True):
     duel_rate: float = 0.0
     feedback: bool = True
     follow_ups: bool = False
+    budget_month_usd: float | None = None
     changed_by: str = ""
     changed_at: datetime = Field(default_factory=now)
 

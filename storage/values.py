@@ -26,7 +26,9 @@ class Proposal:
 
     `seconds` is wall time, `cost_usd` is 0.0 where nothing is billed, `logprobs` holds one natural log-probability per
     generated token (empty where the model gives none), `source` says where a memory's answer comes from, `finish` is
-    "stop", "length" or "stopped" (a person pressed Stop), and `certainty` (0..1) is how sure a memory is of its match.
+    "stop", "length" or "stopped" (a person pressed Stop), and `certainty` (0..1) is how sure a memory is of its match. `margins` holds for
+    each generated token how much likelier (natural log) it was than the second likeliest, `first_entropy` the entropy in nats
+    of the first token's distribution (None where the model gives none): the router reads them.
     """
 
     text: str
@@ -42,6 +44,30 @@ class Proposal:
     finish: str = "stop"
     source: str = ""
     certainty: float = 0.0
+    margins: tuple[float, ...] = field(default=(), repr=False)
+    first_entropy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What one call of a provider cost, or must be taken to have cost.
+
+    `tokens_in` includes those read from and written to the provider's cache; `tokens_out` includes `tokens_reasoning`.
+    `cost_usd` is None for a model without a known price. `estimated` says that the provider told no usage (the stream broke,
+    the answer was lost on the way, somebody pressed Stop) and the tokens were counted from the texts, rather too many than
+    too few.
+    """
+
+    kind: str
+    model: str
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_cache_written: int = 0
+    tokens_out: int = 0
+    tokens_reasoning: int = 0
+    cost_usd: float | None = None
+    price_version: str = ""
+    estimated: bool = False
 
 
 def who(actor: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from bot.errors import ModelUnavailable
-from bot.models import OnText
+from bot.models import Meter, OnText
 from bot.models.patience import Patience, Refused
 from bot.models.prices import Prices
 from storage.values import Message, Proposal
@@ -82,7 +82,9 @@ class GeminiModel:
     def label(self) -> str:
         return self._model
 
-    async def answer(self, messages: Sequence[Message], *, on_text: OnText | None = None) -> Proposal:
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
         """Reply to the conversation, within `timeout_s`. Raises `ModelUnavailable`, also for a broken stream."""
         since = time.monotonic()
         heard = await self._patience.answer(lambda: self._attempt(messages, on_text))

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from bot.errors import ModelUnavailable, PublicError
-from bot.models import OnText
+from bot.models import Meter, OnText
 from storage.values import Message, Proposal
 
 log = logging.getLogger(__name__)
@@ -436,7 +436,9 @@ class LocalModel:
             else f"{self._engine.label} + {self._version_label}"
         )
 
-    async def answer(self, messages: Sequence[Message], *, on_text: OnText | None = None) -> Proposal:
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
         """Reply to the conversation. Raises `ModelUnavailable`."""
         proposal = await self._engine.answer(messages, version_id=self._version_id, on_text=on_text)
         return dataclasses.replace(proposal, model=self.label)

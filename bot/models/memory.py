@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bot.errors import ModelUnavailable
-from bot.models import Message, OnText, Proposal
+from bot.models import Message, Meter, OnText, Proposal
 
 NEAR_CERTAIN = 0.62
 """From this certainty on an answer is given as it stands.
@@ -190,7 +190,9 @@ class MemoryModel:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    async def answer(self, messages: Sequence[Message], *, on_text: OnText | None = None) -> Proposal:
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
         """Answer the last question if memory is near certain of it and has not said the same in this conversation before.
 
         Raises ModelUnavailable otherwise: who asks again did not want to hear it again.
@@ -219,7 +221,9 @@ class NearestMemory:
         self._memory = memory
         self._exclude = frozenset(exclude)
 
-    async def answer(self, messages: Sequence[Message], *, on_text: OnText | None = None) -> Proposal:
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
         """Answer the last question. Raises ModelUnavailable if no entry shares a word with it."""
         started = time.perf_counter()
         matches = _nearest_to_last_question(self._memory, messages, _VOTERS, self._exclude)

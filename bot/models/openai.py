@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bot.errors import ModelUnavailable
-from bot.models import OnText
+from bot.models import Meter, OnText
 from bot.models.patience import Patience, Refused, seconds_to_wait
 from bot.models.prices import Prices
 from storage.values import Message, Proposal
@@ -106,7 +106,9 @@ class OpenAIModel:
     def label(self) -> str:
         return self._model
 
-    async def answer(self, messages: Sequence[Message], *, on_text: OnText | None = None) -> Proposal:
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
         """Reply to the conversation, within `timeout_s`. Raises `ModelUnavailable`, also for a stream that breaks off."""
         since = time.monotonic()
         heard = await self._patience.answer(lambda: self._attempt(messages, on_text))
