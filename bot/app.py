@@ -17,6 +17,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.dueling import Dueling
 from bot.errors import ModelUnavailable, PublicError
+from bot.lineup import has_local_model
+from bot.refit import ROUTE
 from bot.schedule import Clock
 from bot.settings import MANIFEST, Policy, Settings, forget_proxies
 from bot.slack import unclaimed
@@ -34,15 +36,18 @@ from bot.slack.questions import Questions
 from bot.slack.reports import ReportRules, Reports
 from bot.slack.service import SlackService
 from bot.slack.solicit import Solicitor
+from bot.slack.spending import BudgetNotices
 from bot.slack.trouble import reason_of, retry_handlers
-from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop, has_local_extra
+from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop
 from bot.workspace import LocalWorkspace
 from bot.workspace.manifest import read_manifest
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
+from storage.records import now
 from storage.store import Store
 
 TICK_S = 1.0
 REFRESH_TICKS = 5
+RECOVER_TICKS = 3600
 LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
 
 log = structlog.get_logger(__name__)
@@ -130,6 +135,7 @@ async def start(
         undo.append(store.close())
         if store.is_embedded:  # nobody else can hold a claim: the lock on the data directory is ours
             await store.release_claims()
+            await store.estimate_abandoned(now())
         workspace = await _local_workspace(settings, people)
         if workspace is not None:
             undo.append(workspace.stop())
@@ -151,7 +157,7 @@ async def start(
         step.close()
     await bot.clock.start()
     bot.url = place.url
-    if warm and has_local_extra():
+    if warm and has_local_model(settings):
         bot.warming = asyncio.create_task(_warm(bot.workshop, say))
     return bot
 
@@ -267,7 +273,9 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     )
     duels = _duels(settings, shop, client, identity)
     questions = _questions(parts, shop, duels)
-    clock = await _clock(settings, shop, questions, duels, reports, parts.access, identity.team)
+    notices = BudgetNotices(store, client, shop.ledger, team=identity.team, channel=place.admin_channel)
+    await notices.start()
+    clock = await _clock(settings, shop, questions, duels, reports, notices, parts.access, identity.team)
     people = People.build(
         store,
         client,
@@ -275,7 +283,6 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         _home_rules(settings, place, identity),
         bot_user=identity.bot_user,
         remember=shop.remember,
-        learn=shop.learn,
     )
     admin = Admin(
         store,
@@ -365,7 +372,6 @@ def _duels(settings: Settings, shop: Workshop, client: AsyncWebClient, identity:
         shop.desk,
         serving=shop.serving,
         memory=shop.memory,
-        policy=settings.answer_policy,
         deadline_s=settings.answer_deadline_s,
     )
     rules = DuelRules(votes=settings.duel_votes, hours=settings.duel_hours)
@@ -409,6 +415,7 @@ async def _clock(
     questions: Questions,
     duels: Duels,
     reports: Reports,
+    notices: BudgetNotices,
     access: Access,
     team: str,
 ) -> Clock:
@@ -419,6 +426,16 @@ async def _clock(
         log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
 
     ticks = itertools.count()
+    await shop.refit.look()
+
+    async def now_and_then(count: int) -> None:
+        if count % REFRESH_TICKS == 0:
+            await shop.remember()
+            await reports.tick()
+            await notices.tick()
+            await shop.judge.refresh()
+        if count % RECOVER_TICKS == 0:
+            await shop.ledger.recover()
 
     async def tick() -> None:
         if access.lost is None:
@@ -426,20 +443,22 @@ async def _clock(
             await duels.tick()
         await shop.runs.tick()
         await shop.evaluations.tick()
-        if next(ticks) % REFRESH_TICKS == 0:
-            await shop.refresh_memory()
-            await reports.tick()
+        await now_and_then(next(ticks))
 
-    if await shop.store.schedule(team, TRAIN) is None:
-        await shop.store.set_schedule(
-            team=team,
-            action=TRAIN,
-            cron=settings.train_cron,
-            timezone=settings.timezone,
-            enabled=True,
-            by="the settings",
-        )
-    actions: Mapping[str, Any] = {TRAIN: train}
+    async def route(_occasion: str) -> None:
+        await shop.refit.fit()
+
+    for action, cron in ((TRAIN, settings.train_cron), (ROUTE, settings.router_cron)):
+        if await shop.store.schedule(team, action) is None:
+            await shop.store.set_schedule(
+                team=team,
+                action=action,
+                cron=cron,
+                timezone=settings.timezone,
+                enabled=True,
+                by="the settings",
+            )
+    actions: Mapping[str, Any] = {TRAIN: train, ROUTE: route}
     return Clock(shop.store, actions=actions, tick=tick, tick_s=TICK_S)
 
 
@@ -468,7 +487,7 @@ def _receiver(
         return FINE if access.lost is None else access.lost.reason
 
     async def models() -> str:
-        return FINE if shop.apis or has_local_extra() or len(shop.memory) else DOWN
+        return FINE if shop.apis or has_local_model(shop.settings) or len(shop.memory) else DOWN
 
     parts = {"database": database, "slack": slack, "models": models}
     return HttpMode(

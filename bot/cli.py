@@ -1,7 +1,7 @@
 """The command `apprentice`: what it can do, in the order in which somebody meets it.
 
 This page declares the commands and carries out those that keep running (serve, rehearse) and doctor; the others are in
-`cli_data`, `cli_learning` and `cli_models`. Importing it loads no model, no Slack and no SDK.
+`cli_data`, `cli_learning`, `cli_models` and `cli_spending`. Importing it loads no model, no Slack and no SDK.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot import cli_data, cli_learning, cli_models, cli_workspace
+from bot import cli_data, cli_learning, cli_models, cli_spending, cli_workspace
 from bot import cli_options as options
 from bot.cli_options import AsJson, DataDir, EnvFile, ExitCode
 from bot.cli_show import murmur, say, tell, tell_json
@@ -226,6 +226,7 @@ COMMANDS: Sequence[tuple[str, Callable[..., None], str]] = (
     ("models", cli_models.models, "List the models, and which of them answers."),
     ("promote", cli_models.promote, "Let a model answer from now on."),
     ("rollback", cli_models.rollback, "Let the model before it answer again."),
+    ("spending", cli_spending.spending, "Show what API models cost, by model and channel."),
     ("export", cli_data.export, "Export the examples, or what is held of a person."),
     ("forget", cli_data.forget, "Delete everything of a person."),
     ("rehearse", rehearse, "Play the whole loop without a person."),

@@ -97,6 +97,7 @@ async def _answered(shop: "Workshop", text: str) -> "Answered":
         asker=options.operator(),
         text=text,
         surface=options.TERMINAL,
+        place=options.TERMINAL,
     )
     question = asked.question
     lease_s = shop.settings.answer_deadline_s + 30
@@ -170,9 +171,11 @@ async def _import(settings: Any, file: Path, faq: "Faq", as_json: bool) -> ExitC
     counts = {"added": 0, "updated": 0, "unchanged": 0}
     async with options.opened(settings) as place:
         for start in range(0, len(faq.entries), AT_ONCE):
+            since = time.monotonic()
             part = await place.store.add_entries(place.team, faq.entries[start : start + AT_ONCE])
             for name in counts:
                 counts[name] += getattr(part, name)
+            await asyncio.sleep(time.monotonic() - since)  # as long again for the bot, which writes, too
             if len(faq.entries) > AT_ONCE:
                 done = min(start + AT_ONCE, len(faq.entries))
                 progress.show("Importing", f"{done:,} of {len(faq.entries):,}")

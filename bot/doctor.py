@@ -224,8 +224,10 @@ def _admin_channel(settings: Settings) -> Finding:
 
 
 def _local_model(settings: Settings) -> Finding:
-    from bot.workshop import has_local_extra
+    from bot.lineup import has_local_extra
 
+    if settings.on_a_server:
+        return _served_model(settings)
     if not has_local_extra():
         words = (
             f"its packages are not installed, so memory and APIs answer alone. Install them: {LOCAL_EXTRA}"
@@ -238,6 +240,15 @@ def _local_model(settings: Settings) -> Finding:
         )
         return Finding(Mark.NOTE, "local model", words)
     return _chosen_model(settings)
+
+
+def _served_model(settings: Settings) -> Finding:
+    where, base = struck_out(settings.local_engine_url), settings.base_to_train
+    words = f"{settings.local_model}, served at {where}; --online asks it."
+    if not Path(base).is_dir() and base.count("/") != 1:
+        words += f" Training cannot start from {base}: set TRAIN_BASE_MODEL to the id or folder of what the server has."
+        return Finding(Mark.NOTE, "local model", words)
+    return Finding(Mark.OK, "local model", f"{words} Training starts from {base}.")
 
 
 def _chosen_model(settings: Settings) -> Finding:
@@ -262,19 +273,14 @@ def _chosen_model(settings: Settings) -> Finding:
 def _device() -> str:
     """Where it will probably run, told without loading torch."""
     if Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi"):
-        return "probably on the GPU in bfloat16"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        flags = ""
-    half = "avx512_bf16" in flags or "amx_bf16" in flags
-    return f"probably on the processor in {'bfloat16 or float32' if half else 'float32'}"
+        return "probably on the GPU in bfloat16, or in 4 bits where that is too large"
+    return "probably on the processor, in float32 or in what is faster and holds up (see LOCAL_PRECISION)"
 
 
 def _policy(settings: Settings) -> Finding:
-    from bot.workshop import has_local_extra
+    from bot.lineup import has_local_model
 
-    policy, local, api = settings.answer_policy, has_local_extra(), _has_api(settings)
+    policy, local, api = settings.answer_policy, has_local_model(settings), _has_api(settings)
     if not local and (policy is Policy.LOCAL_ONLY or not api):
         words = f"{policy} leaves nobody but memory to answer. Install the local model ({LOCAL_EXTRA}) or set an API key."
         return Finding(Mark.PROBLEM, "policy", words)
@@ -290,7 +296,7 @@ def _has_api(settings: Settings) -> bool:
 
 
 def _quantization(settings: Settings) -> Finding:
-    from bot.workshop import has_local_extra
+    from bot.lineup import has_local_extra
 
     if settings.train_quantization == "none":
         return Finding(Mark.OK, "training", "LoRA without quantisation (TRAIN_QUANTIZATION=none).")
@@ -413,14 +419,16 @@ async def _models(store: "Store", team: str, settings: Settings) -> list[Finding
 
 
 async def _online(settings: Settings) -> AsyncIterator[Finding]:
-    from bot.workshop import api_models, has_local_extra
+    from bot.lineup import api_models, has_local_extra
 
     if settings.on_slack:
         yield await _asked_slack(settings)
     models: Mapping[str, AnswerModel] = api_models(settings)
     for kind, model in models.items():
         yield await _asked(NAMES[kind], model)
-    if has_local_extra():
+    if settings.on_a_server:
+        yield await _served(settings)
+    elif has_local_extra():
         yield await _loaded(settings)
 
 
@@ -444,6 +452,19 @@ async def _asked(name: str, model: Any) -> Finding:
     return Finding(Mark.OK, f"{name} online", _one_line(said))
 
 
+async def _served(settings: Settings) -> Finding:
+    from bot.lineup import server_engine
+
+    engine = server_engine(settings)
+    try:
+        said = await engine.check()
+    except (ModelUnavailable, PublicError) as error:
+        return Finding(Mark.PROBLEM, "local model online", _one_line(str(error)))
+    finally:
+        await engine.stop()
+    return Finding(Mark.OK, "local model online", _one_line(said))
+
+
 async def _loaded(settings: Settings) -> Finding:
     from bot.models.local import LocalEngine
 
@@ -451,6 +472,8 @@ async def _loaded(settings: Settings) -> Finding:
         model=settings.base_model,
         label=settings.base_label,
         allow_downloads=settings.allow_downloads and not settings.with_starter,
+        precision=settings.local_precision,
+        verdicts=settings.data_dir / "local-precision.json",
     )
     try:
         info = await engine.start()
@@ -458,7 +481,10 @@ async def _loaded(settings: Settings) -> Finding:
         return Finding(Mark.PROBLEM, "local model online", _one_line(str(error)))
     finally:
         await engine.stop()
-    words = f"{settings.base_label} runs on {info.device} in {info.dtype}, {info.parameters / 1e6:,.1f} million parameters."
+    words = (
+        f"{settings.base_label} runs on {info.device} in {info.dtype} ({info.why}), "
+        f"{info.parameters / 1e6:,.1f} million parameters."
+    )
     return Finding(Mark.OK, "local model online", words)
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 
-SALT = "draws"
-"""The keepsake that makes the draws of one installation its own."""
-
 
 def share(salt: str, *names: str) -> float:
-    """A number in [0, 1) that is uniform over `names`, and always the same for the same ones."""
+    """A number in [0, 1) that is uniform over `names`, and always the same for the same ones.
+
+    `salt` is the installation's own (`Store.draw_salt`).
+    """
     digest = hashlib.sha256("\x1f".join([salt, *names]).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

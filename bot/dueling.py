@@ -17,6 +17,7 @@ from bot import routing
 from bot.desk import TOO_SLOW, Desk
 from bot.errors import ModelUnavailable, PublicError
 from bot.models.memory import Memory, MemoryModel, NearestMemory
+from bot.panel import Case, Said
 from bot.serving import Serving
 from bot.settings import Policy
 from storage.records import ChannelSettings, ModelVersion, Question
@@ -76,9 +77,6 @@ class Compared:
     messages: tuple[Message, ...] = ()
 
 
-Said = tuple[Proposal, tuple[Message, ...]]
-
-
 def pairs(there: Available) -> list[tuple[Arm, Arm]]:
     """The comparisons that can be made, the one that teaches most first; in each, who answers without a duel first.
 
@@ -136,14 +134,12 @@ class Dueling:
         *,
         serving: Serving,
         memory: Memory,
-        policy: Policy,
         deadline_s: float,
     ) -> None:
         self._store = store
         self._desk = desk
         self._serving = serving
         self._memory = memory
-        self._policy = policy
         self._deadline_s = deadline_s
 
     def refusal(self, text: str) -> str | None:
@@ -163,9 +159,9 @@ class Dueling:
 
     async def compare(self, question: Question, settings: ChannelSettings) -> Compared:
         """Two complete answers to one conversation, or what there is instead. Raises PublicError where nobody is in time."""
-        turns = await self._desk.turns(question)
-        table = _Table(self, question, turns, settings)
-        wanted = pairs(await self._available(question, turns, settings))
+        case = await self._desk.case(question, await self._desk.turns(question), settings)
+        table = _Table(self, case)
+        wanted = pairs(await self._available(case))
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await table.compare(wanted)
@@ -174,12 +170,15 @@ class Dueling:
                 raise PublicError(TOO_SLOW) from None
             return table.alone(wanted)
 
-    async def _available(
-        self, question: Question, turns: Sequence[Message], settings: ChannelSettings
-    ) -> Available:
-        team = question.team
-        policy = Policy(settings.policy) if settings.policy else self._policy
-        plan = routing.plan(policy, self._desk.available)
+    def rate(self, settings: ChannelSettings) -> float:
+        """The share of a channel's questions that become duels: all of them where the policy is to."""
+        if not settings.feedback:
+            return 0.0
+        return 1.0 if self._desk.policy(settings) is Policy.DUEL else settings.duel_rate
+
+    async def _available(self, case: Case) -> Available:
+        team = case.question.team
+        plan = self._desk.plan(case)
         current = await self._store.current(team)
         promoted = {each.version_id for each in await self._store.promotions(team) if each.version_id}
         challenger = newest_challenger(await self._store.models(team), promoted=promoted, current=current)
@@ -188,38 +187,32 @@ class Dueling:
             local=routing.LOCAL in plan.order,
             current=current.id if current else "",
             challenger=challenger.id if challenger else None,
-            verified=len(turns) == 1 and bool(self._memory.nearest(question.text, 1)),
-            api_first=policy is Policy.API_FIRST,
+            verified=len(case.turns) == 1 and bool(case.near),
+            api_first=self._desk.policy(case.channel) is Policy.API_FIRST,
         )
 
-    async def ask(
-        self, arm: Arm, question: Question, turns: Sequence[Message], settings: ChannelSettings
-    ) -> Said:
+    async def ask(self, arm: Arm, case: Case) -> Said:
         """One arm's answer and what it read. Raises ModelUnavailable where it has none."""
         if arm.kind == routing.MEMORY:
-            proposal, read = await NearestMemory(self._memory).answer(turns), tuple(turns)
+            said = Said(await NearestMemory(self._memory).answer(case.turns), case.turns)
         elif arm.kind == routing.LOCAL:
             version = await self._store.model(arm.version_id) if arm.version_id else None
-            read = tuple(self._serving.prompt(turns, instructions=settings.instructions))
+            read = tuple(self._desk.panel.messages(arm.kind, case))
             proposal = await (await self._serving.version(version)).answer(read)
+            said = Said(self._desk.judge.seen(case, proposal), read)
         else:
-            proposal, messages = await self._desk.ask_one(arm.kind, turns, instructions=settings.instructions)
-            read = tuple(messages)
-        if not proposal.text.strip():
-            raise ModelUnavailable(f"{proposal.model} gave an empty answer")
-        return proposal, read
+            said = await self._desk.panel.ask(arm.kind, case, purpose="duel")
+        if not said.proposal.text.strip():
+            raise ModelUnavailable(f"{said.proposal.model} gave an empty answer")
+        return said
 
 
 class _Table:
     """The answers to one question so far, each arm asked once."""
 
-    def __init__(
-        self, dueling: Dueling, question: Question, turns: Sequence[Message], settings: ChannelSettings
-    ) -> None:
+    def __init__(self, dueling: Dueling, case: Case) -> None:
         self._dueling = dueling
-        self._question = question
-        self._turns = turns
-        self._settings = settings
+        self._case = case
         self._said: dict[Arm, Said | None] = {}
 
     async def compare(self, wanted: Sequence[tuple[Arm, Arm]]) -> Compared:
@@ -227,14 +220,17 @@ class _Table:
             await asyncio.gather(self._ask(first), self._ask(second))
             one, other = self._said[first], self._said[second]
             if one is not None and other is not None:
-                same = alike(one[0].text, other[0].text)
-                return Compared(Comparison.ALIKE if same else Comparison.TWO, (one[0], other[0]), one[1])
+                same = alike(one.proposal.text, other.proposal.text)
+                both = (one.proposal, other.proposal)
+                return Compared(Comparison.ALIKE if same else Comparison.TWO, both, one.messages)
         return self.alone(wanted)
 
     def alone(self, wanted: Sequence[tuple[Arm, Arm]]) -> Compared:
         """What there is where no two answers are."""
         known = self.first_of(wanted)
-        return Compared(Comparison.ALONE, (known[0],), known[1]) if known else Compared(Comparison.ALONE)
+        if known is None:
+            return Compared(Comparison.ALONE)
+        return Compared(Comparison.ALONE, (known.proposal,), known.messages)
 
     def first_of(self, wanted: Sequence[tuple[Arm, Arm]]) -> Said | None:
         """What there is, of the arm that comes first."""
@@ -245,7 +241,7 @@ class _Table:
         if arm in self._said:
             return
         try:
-            self._said[arm] = await self._dueling.ask(arm, self._question, self._turns, self._settings)
+            self._said[arm] = await self._dueling.ask(arm, self._case)
         except ModelUnavailable as error:
             log.warning("model unavailable", kind=arm.kind, version=arm.version_id, why=str(error))
             self._said[arm] = None

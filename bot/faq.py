@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import PublicError
-from storage.feedback import NewEntry, question_hash
+from storage.entries import NewEntry, question_hash
 
 QUESTION = ("question", "prompt", "instruction", "q", "input")
 ANSWER = ("answer", "completion", "short_answer", "response", "a", "output", "top_answer")

@@ -25,7 +25,7 @@ from bot.settings import HANDBOOK, Policy, Settings
 from bot.slack import blocks, report_blocks
 from bot.workshop import Workshop
 from bot.workspace.people import Person
-from storage.feedback import NewEntry, question_hash
+from storage.entries import NewEntry, question_hash
 from storage.records import RunState, TrainingRun
 from training.datasets import split_of
 from training.evaluating import BASE, CHALLENGER
@@ -94,6 +94,7 @@ async def rehearse(*, faq: Path | None, data_dir: Path | None, say: Say) -> Rehe
             openai_api_key=None,
             openai_base_url="",
             gemini_api_key=None,
+            gemini_vertex_project="",
             answer_policy=Policy.LOCAL_ONLY,
             sample_domain=False,
             train_min_examples=1,
@@ -292,7 +293,7 @@ class _Rehearsal:
         questions = iter(self._held_out)
         found: list[tuple[NewEntry, str]] = []
         for entry in questions:
-            near = self._shop.memory.nearest(entry.question, 1)
+            near = await self._shop.memory.nearest(entry.question, 1)
             if near and near[0].certainty >= 0.5:
                 continue
             found.append((entry, ""))

@@ -12,12 +12,12 @@ import structlog
 
 from bot import prompts
 from bot.errors import ModelUnavailable, PublicError
-from bot.models.local import LocalEngine, LocalModel
+from bot.models.engine import Engine
+from bot.models.local import LocalModel
 from bot.models.memory import Memory, NearestMemory
 from storage.records import ModelVersion, Promotion
 from storage.store import Store
 from storage.values import Message, Proposal
-from training.datasets import row_id
 from training.evaluating import BASE, CHALLENGER, CURRENT, MEMORY
 from training.evaluation import Arm
 
@@ -30,13 +30,22 @@ class Serving:
     """The engine, and which version answers."""
 
     def __init__(
-        self, store: Store, engine: LocalEngine, memory: Memory, *, team: str, system_prompt: str = ""
+        self,
+        store: Store,
+        engine: Engine,
+        memory: Memory,
+        *,
+        team: str,
+        system_prompt: str = "",
+        examples: int = 0,
     ) -> None:
+        """`examples` is how many verified answers the local model reads before a question."""
         self._store = store
         self._engine = engine
         self._memory = memory
         self._team = team
         self._system_prompt = system_prompt
+        self._examples = examples
         self._loaded: set[str] = set()
         self._loading = asyncio.Lock()
 
@@ -105,28 +114,22 @@ class Serving:
         held_out: Collection[str],
     ) -> Sequence[Arm]:
         """The arms of an evaluation: base, what serves, the challenger, and memory as if it had not seen `held_out`."""
-        arms = [Arm(BASE, self._asking(await self.version(None)))]
+        hidden = await self._entries_of(held_out)
+        arms = [Arm(BASE, self._asking(await self.version(None), hidden))]
         for name, version in ((CURRENT, current), (CHALLENGER, challenger)):
             if version is not None:
                 try:
                     await self._load(version)
                 except PublicError as error:
                     raise PublicError(f"{version.name} cannot be evaluated: {error}") from error
-                arms.append(Arm(name, self._asking(await self.version(version))))
+                arms.append(Arm(name, self._asking(await self.version(version), hidden)))
         if len(self._memory):
-            arms.append(Arm(MEMORY, self._remembering(await self._entries_of(held_out))))
+            arms.append(Arm(MEMORY, self._remembering(hidden)))
         return arms
 
     async def _entries_of(self, held_out: Collection[str]) -> frozenset[str]:
         """The entries whose very question is held out: with them memory would be asked what it was told."""
-        return frozenset(
-            [
-                entry.id
-                async for page in self._store.entries(self._team)
-                for entry in page
-                if row_id(entry.question_hash) in held_out
-            ]
-        )
+        return frozenset(await self._store.entry_ids(self._team, held_out))
 
     def _remembering(self, exclude: Collection[str]) -> Answering:
         """The nearest verified answer. Knowing nothing near is an empty answer, not an arm that failed."""
@@ -140,12 +143,32 @@ class Serving:
 
         return answer
 
-    def _asking(self, model: LocalModel) -> Answering:
+    def _asking(self, model: LocalModel, exclude: Collection[str]) -> Answering:
+        """A version as it serves people, with the examples that it reads; none of them is what it is asked."""
+
         async def answer(messages: Sequence[Message]) -> Proposal:
-            return await model.answer(messages)
+            if not self._examples:
+                return await model.answer(messages)
+            near = await self._memory.nearest(messages[-1].content, self._examples, exclude=exclude)
+            known = [(match.entry.question, match.entry.answer) for match in near]
+            return await model.answer(prompts.with_examples(messages, known))
 
         return answer
 
-    def prompt(self, turns: Sequence[Message], *, instructions: str = "") -> list[Message]:
-        """What the local model reads for this conversation; `instructions` are those of the channel."""
-        return prompts.for_local(turns, system=self._system_prompt, instructions=instructions)
+    def prompt(
+        self,
+        turns: Sequence[Message],
+        *,
+        verified: Sequence[tuple[str, str]] = (),
+        instructions: str = "",
+    ) -> list[Message]:
+        """What the local model reads for this conversation; `instructions` are those of the channel.
+
+        Of `verified`, the nearest questions and answers, it reads as many as the operator wants.
+        """
+        return prompts.for_local(
+            turns,
+            system=self._system_prompt,
+            verified=verified[: self._examples],
+            instructions=instructions,
+        )

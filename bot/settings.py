@@ -10,10 +10,11 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.errors import PublicError
@@ -30,6 +31,7 @@ class Policy(StrEnum):
     API_FIRST = "api-first"
     BOTH = "both"
     LOCAL_ONLY = "local-only"
+    DUEL = "duel"
 
 
 class Settings(BaseSettings):
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     promotion_approvals: int = Field(default=1, ge=1, le=2)
 
     answer_policy: Policy = Policy.LOCAL_FIRST
+    private_channels: Literal["local", "api"] = "local"
+    explore_rate: float = Field(default=0.03, ge=0, le=0.2)
+    good_answer_usd: float = Field(default=0.05, ge=0)
+    router_cron: str = "30 2 * * *"
     answer_deadline_s: float = Field(default=90.0, gt=0)
     question_limit: int = Field(default=8000, ge=100, description="characters")
     late_answer_limit_s: float = Field(default=3600.0, gt=0)
@@ -61,8 +67,14 @@ class Settings(BaseSettings):
     solicit_rate: float = Field(default=0.05, ge=0, le=1)
 
     local_model: str = ""
+    local_engine_url: str = ""
+    local_engine_key: SecretStr | None = None
+    local_adapters_path: str = ""
+    local_engine: Literal["embedded", "openai-compatible"] = "embedded"
+    local_precision: Literal["auto", "fp32", "bf16", "int8", "4bit"] = "auto"
     local_max_new_tokens: int = Field(default=96, ge=1, le=8192)
     local_system_prompt: str = ""
+    local_examples: int | None = Field(default=None, ge=0, le=10)
     allow_downloads: bool = True
 
     openai_api_key: SecretStr | None = None
@@ -72,11 +84,23 @@ class Settings(BaseSettings):
     gemini_api_key: SecretStr | None = None
     gemini_base_url: str = ""
     gemini_model: str = "gemini-3.5-flash-lite"
+    gemini_vertex_project: str = ""
+    gemini_vertex_location: str = "global"
     api_timeout_s: float = Field(default=60.0, gt=0)
     api_max_output_tokens: int = Field(default=1024, ge=16)
     api_system_prompt: str = ""
+    prices_file: Path | None = None
+    openai_free: bool = False
+    budget_day_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    budget_month_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    budget_channel_month_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    memory_embeddings: str = ""
+    memory_embeddings_url: str = ""
+    memory_embeddings_key: SecretStr | None = None
 
     sample_domain: bool = True
+    train_base_model: str = ""
     train_quantization: Literal["nf4", "none"] = "nf4"
     train_min_examples: int = Field(default=30, ge=1)
     train_epochs: float | None = Field(default=None, gt=0)
@@ -93,6 +117,17 @@ class Settings(BaseSettings):
     def _split_ids(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("local_engine")
+    @classmethod
+    def _knows_its_server(cls, value: str, info: ValidationInfo) -> str:
+        """The fields that it needs stand before it, so that they are read by now."""
+        if value != "embedded":
+            if not urlsplit(info.data.get("local_engine_url", "")).netloc:
+                raise ValueError("needs LOCAL_ENGINE_URL, such as http://127.0.0.1:8000/v1")
+            if not info.data.get("local_model"):
+                raise ValueError("needs LOCAL_MODEL, the name under which the server has the model")
         return value
 
     @field_validator("data_dir")
@@ -141,9 +176,26 @@ class Settings(BaseSettings):
         return self.local_model or str(STARTER)
 
     @property
+    def on_a_server(self) -> bool:
+        """Whether a server elsewhere runs the local model, instead of a process of ours."""
+        return self.local_engine != "embedded"
+
+    @property
+    def base_to_train(self) -> str:
+        """Path or hub id of what a training run starts from; on a server the model may have another name."""
+        return (self.on_a_server and self.train_base_model) or self.base_model
+
+    @property
     def base_label(self) -> str:
         """What people read as the base model's name."""
         return Path(self.local_model).name if self.local_model else "starter (demo model)"
+
+    @property
+    def examples_for_local(self) -> int:
+        """How many verified answers the local model reads before a question; the starter has no room for any."""
+        if self.local_examples is not None:
+            return self.local_examples
+        return 0 if self.with_starter else 3
 
     @property
     def with_starter(self) -> bool:

@@ -5,7 +5,6 @@ The terminal uses it as it is; `bot.app` puts Slack in front of it.
 
 import asyncio
 import fcntl
-import importlib.util
 import os
 import socket
 import uuid
@@ -16,17 +15,22 @@ from typing import IO, Self
 
 import structlog
 
+from bot import routing
 from bot.desk import Desk, DeskRules
 from bot.errors import PublicError
 from bot.faq import read_faq
+from bot.judge import RouterJudge
+from bot.lineup import api_models, engine_of, has_local_model, meaning_of, usual_cost
 from bot.models import AnswerModel
-from bot.models.local import LocalEngine
-from bot.models.memory import Entry as MemoryEntry
+from bot.models.engine import Engine
 from bot.models.memory import Memory
+from bot.money import Ledger
+from bot.panel import Panel
 from bot.privacy import Privacy
+from bot.refit import Refit
 from bot.serving import Serving
 from bot.settings import HANDBOOK, Settings, child_environment
-from storage.records import Entry, Evaluation, TrainingRun
+from storage.records import Evaluation, TrainingRun
 from storage.store import Store
 from training.evaluating import Evaluations
 from training.finetuners.local import LocalFineTuner
@@ -35,7 +39,6 @@ from training.runs import RunRules, Runs
 LOCAL_TEAM = "T0LOCAL"
 TEAM = "team"
 SAMPLE = "sample-domain"
-HELD_OUT = "test"
 
 log = structlog.get_logger(__name__)
 
@@ -83,15 +86,17 @@ class Workshop:
     store: Store
     team: str
     memory: Memory
-    engine: LocalEngine
+    engine: Engine
     serving: Serving
     apis: dict[str, AnswerModel]
     desk: Desk
     runs: Runs
     evaluations: Evaluations
     privacy: Privacy
+    ledger: Ledger
+    judge: RouterJudge
+    refit: Refit
     worker: str
-    remembered: str = ""
 
     @classmethod
     async def open(
@@ -104,9 +109,18 @@ class Workshop:
         report_evaluation: Callable[[Evaluation], Awaitable[None]],
     ) -> Self:
         """Build everything; no model is loaded and no network is touched yet."""
-        memory = Memory()
-        engine = _engine(settings)
-        serving = Serving(store, engine, memory, team=team, system_prompt=settings.local_system_prompt)
+        folder = settings.data_dir / "memory"
+        meaning = meaning_of(settings, store, team, folder / team)
+        memory = Memory(store, team=team, folder=folder, meaning=meaning)
+        engine = engine_of(settings)
+        serving = Serving(
+            store,
+            engine,
+            memory,
+            team=team,
+            system_prompt=settings.local_system_prompt,
+            examples=settings.examples_for_local,
+        )
         apis = api_models(settings)
         worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         evaluations = Evaluations(
@@ -128,14 +142,19 @@ class Workshop:
             report=report_run,
             worker=worker,
         )
-        desk = Desk(
-            store,
+        ledger = Ledger.of(settings, store, team=team)
+        judge = RouterJudge(
+            store, team=team, value_usd=settings.good_answer_usd, usual_cost=usual_cost(settings)
+        )
+        panel = Panel(
             memory=memory,
             serving=serving,
             apis=apis,
-            local_available=has_local_extra(),
-            rules=_desk_rules(settings),
+            treasury=ledger,
+            system_prompt=settings.api_system_prompt,
+            local_available=has_local_model(settings),
         )
+        desk = Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge)
         shop = cls(
             settings=settings,
             store=store,
@@ -148,8 +167,12 @@ class Workshop:
             runs=runs,
             evaluations=evaluations,
             privacy=Privacy(store, team=team),
+            ledger=ledger,
+            judge=judge,
+            refit=Refit(store, judge, team=team, apis=[kind for kind in routing.APIS if kind in apis]),
             worker=worker,
         )
+        await shop.judge.refresh()
         await shop.learn_sample_domain()
         await shop.remember()
         return shop
@@ -166,84 +189,21 @@ class Workshop:
         await self.store.change_keepsake(f"{SAMPLE}:{self.team}", "done")
 
     async def remember(self) -> None:
-        """Read memory anew from the verified entries. Held-out questions are never served."""
-        stamp = await self.store.entries_stamp(self.team)
-        entries = [
-            _remembered(row)
-            async for page in self.store.entries(self.team)
-            for row in page
-            if row.split != HELD_OUT
-        ]
-        await asyncio.to_thread(self.memory.replace, entries)
-        self.remembered = stamp
-
-    async def refresh_memory(self) -> None:
-        """Take over what another process changed since, such as `apprentice import`. Cheap where nothing changed."""
-        if await self.store.entries_stamp(self.team) != self.remembered:
-            await self.remember()
-
-    async def learn(self, entry: Entry) -> None:
-        """Let memory know one more entry."""
-        if entry.split != HELD_OUT:
-            await asyncio.to_thread(self.memory.add, _remembered(entry))
+        """Let memory take over what changed in the store, here or in another process such as `apprentice import`."""
+        await self.memory.refresh()
 
     async def close(self) -> None:
         """Stop what runs; a trainer goes on by itself and is found again."""
         await self.runs.stop()
         await self.evaluations.stop()
         await self.engine.stop()
+        await self.memory.close()
         for model in self.apis.values():
             close = getattr(model, "close", None)
             if close is not None:
                 await close()
+        await self.ledger.close()
         await self.store.close()
-
-
-def _remembered(row: Entry) -> MemoryEntry:
-    return MemoryEntry(row.id, row.question, row.answer, row.source, row.topic)
-
-
-def has_local_extra() -> bool:
-    """Whether the packages of the local model are installed (without importing them)."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "peft"))
-
-
-def api_models(settings: Settings) -> dict[str, AnswerModel]:
-    """The API models that are configured, by kind."""
-    models: dict[str, AnswerModel] = {}
-    if settings.openai_api_key is not None or settings.openai_base_url:
-        from bot.models.openai import OpenAIModel
-
-        key = settings.openai_api_key
-        models["openai"] = OpenAIModel(
-            api_key=key.get_secret_value() if key else "none",
-            model=settings.openai_model,
-            base_url=settings.openai_base_url or None,
-            timeout_s=settings.api_timeout_s,
-            max_output_tokens=settings.api_max_output_tokens,
-            reasoning_effort=settings.openai_reasoning_effort,
-        )
-    if settings.gemini_api_key is not None:
-        from bot.models.gemini import GeminiModel
-
-        models["gemini"] = GeminiModel(
-            api_key=settings.gemini_api_key.get_secret_value(),
-            model=settings.gemini_model,
-            base_url=settings.gemini_base_url or None,
-            timeout_s=settings.api_timeout_s,
-            max_output_tokens=settings.api_max_output_tokens,
-        )
-    return models
-
-
-def _engine(settings: Settings) -> LocalEngine:
-    return LocalEngine(
-        model=settings.base_model,
-        label=settings.base_label,
-        max_new_tokens=settings.local_max_new_tokens,
-        allow_downloads=settings.allow_downloads and not settings.with_starter,
-        log_file=settings.data_dir / "local-model.log",
-    )
 
 
 def _desk_rules(settings: Settings) -> DeskRules:
@@ -251,13 +211,14 @@ def _desk_rules(settings: Settings) -> DeskRules:
         policy=settings.answer_policy,
         deadline_s=settings.answer_deadline_s,
         question_limit=settings.question_limit,
-        api_system_prompt=settings.api_system_prompt,
+        private_stays_local=settings.private_channels == "local",
+        explore_rate=settings.explore_rate,
     )
 
 
 def _run_rules(settings: Settings) -> RunRules:
     return RunRules(
-        base_model=settings.base_model,
+        base_model=settings.base_to_train,
         quantization=settings.train_quantization,
         min_examples=settings.train_min_examples,
         timeout_s=settings.train_timeout_s,

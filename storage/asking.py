@@ -1,7 +1,7 @@
 """What the store does around a question: asked, claimed, answered, posted, dropped, deleted."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,6 @@ from storage.records import (
     Duel,
     Question,
     QuestionState,
-    Spend,
     now,
 )
 from storage.values import Message, Proposal
@@ -69,6 +68,7 @@ class AskingStore:
         asker: str,
         text: str,
         surface: str = "mention",
+        place: str = "",
     ) -> Asked:
         """Record a question once; a second delivery returns the first row."""
         question = Question(
@@ -79,6 +79,7 @@ class AskingStore:
             asker=asker,
             text=text,
             surface=surface,
+            place=place,
         )
         try:
             async with self.database.writing(urgent=True) as session:
@@ -172,9 +173,14 @@ class AskingStore:
             return _touched(await session.exec(delete(Question).where(*where))) > 0
 
     async def answer(
-        self, question: Question, candidates: Sequence[Proposal], *, messages: Sequence[Message]
+        self,
+        question: Question,
+        candidates: Sequence[Proposal],
+        *,
+        messages: Sequence[Message],
+        route: Mapping[str, Any] | None = None,
     ) -> Answered:
-        """Store the proposals, the first of them as the Answer. A question already answered keeps its answer.
+        """Store the proposals, the first of them as the Answer, with its `route`. A question keeps the answer that it has.
 
         Raises PublicError where the question was deleted meanwhile.
         """
@@ -185,14 +191,14 @@ class AskingStore:
             candidate_id=rows[0].id,
             team=question.team,
             channel=question.channel,
-            messages=[asdict(message) for message in messages],
+            messages=[message.stored() for message in messages],
+            route=dict(route or {}),
         )
         try:
             async with self.database.writing() as session:
                 session.add_all(rows)
                 await session.flush()
                 session.add(answer)
-                session.add_all(spend_rows(question, candidates))
             return Answered(question, answer, rows[0])
         except IntegrityError:
             known = await self.answer_to(question.id)
@@ -343,14 +349,6 @@ class AskingStore:
         async with self.database.reading() as session:
             return (await session.exec(select(Question.id).where(*where).limit(1))).first() is not None
 
-    async def spent_since(self, team: str, since: datetime) -> float:
-        """US dollars spent on billed calls since then."""
-        async with self.database.reading() as session:
-            rows = await session.exec(
-                select(Spend.cost_usd).where(col(Spend.team) == team, col(Spend.spent_at) >= since)
-            )
-            return float(sum(rows.all()))
-
 
 def _claim(question_id: str, worker: str, lease_s: float) -> Any:
     moment = now()
@@ -388,22 +386,6 @@ def candidate_row(question_id: str, proposal: Proposal) -> Candidate:
         cost_usd=proposal.cost_usd,
         logprob_mean=mean,
         certainty=proposal.certainty,
+        features=dict(proposal.features),
+        p_good=proposal.p_good,
     )
-
-
-def spend_rows(question: Question, candidates: Sequence[Proposal]) -> list[Spend]:
-    """One row for each billed call among the proposals."""
-    return [
-        Spend(
-            team=question.team,
-            question_id=question.id,
-            kind=proposal.kind,
-            model=proposal.model,
-            tokens_in=proposal.tokens_in,
-            tokens_cached=proposal.tokens_cached,
-            tokens_out=proposal.tokens_out,
-            cost_usd=proposal.cost_usd,
-        )
-        for proposal in candidates
-        if proposal.kind in {"openai", "gemini"}
-    ]

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
-from storage.feedback import stamp_entries
+from storage.entries import stamp_entries
 from storage.records import Answer, AnswerPart, ChannelSettings, Decision, Nomination, Question, now
 
 
@@ -114,7 +114,7 @@ class ChannelStore:
             for nomination in found:
                 await session.delete(nomination)
             if any(nomination.state == "taken" for nomination in found):
-                await stamp_entries(session, team)
+                await stamp_entries(session, team, erased=True)
             return bool(found)
 
     async def nominated(self, team: str) -> dict[str, tuple[str, ...]]:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import func, or_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage.asking import candidate_row, spend_rows
+from storage.asking import candidate_row
 from storage.database import Database
 from storage.errors import PublicError
 from storage.records import Answer, Candidate, Duel, DuelPick, Question, now
@@ -95,7 +95,7 @@ class DuelStore:
             candidate_id=rows[0].id,
             team=question.team,
             channel=question.channel,
-            messages=[asdict(message) for message in messages],
+            messages=[message.stored() for message in messages],
         )
         shown = rows[::-1] if order.swapped else rows
         duel = Duel(
@@ -115,7 +115,7 @@ class DuelStore:
             if there is None and await session.get(Question, question.id) is not None:
                 session.add_all(rows)
                 await session.flush()
-                session.add_all([answer, duel, *spend_rows(question, [first, second])])
+                session.add_all([answer, duel])
         opened = await self.duel_of(question.id)
         if opened is None:
             raise PublicError("The question was deleted, or answered otherwise, while the duel was prepared.")

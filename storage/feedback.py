@@ -1,17 +1,12 @@
 """What people said about answers, what they allowed, and what is verified."""
 
-import hashlib
-import re
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
 from storage.records import (
@@ -20,13 +15,10 @@ from storage.records import (
     Consent,
     Correction,
     Decision,
-    Entry,
-    Keepsake,
     Question,
     Rating,
     RatingEvent,
     Solicitation,
-    new_id,
     now,
 )
 
@@ -41,30 +33,6 @@ class Press(StrEnum):
     COUNTS = "counts"
     OVERTAKEN = "overtaken"
     GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """A verified pair on its way into the store."""
-
-    question: str
-    answer: str
-    source: str
-    topic: str = ""
-    thread: str = ""
-    split: str = ""
-    author: str = ""
-    answer_id: str | None = None
-    nomination_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import changed, in entries."""
-
-    added: int
-    updated: int
-    unchanged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +68,6 @@ class Feedback:
     corrector: str
     may_train: bool
     asked_at: datetime
-
-
-def question_hash(question: str) -> str:
-    """A hash that is the same for questions that differ only in case, punctuation and spacing."""
-    plain = " ".join(re.findall(r"\w+", question.casefold()))
-    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 class FeedbackStore:
@@ -266,65 +228,6 @@ class FeedbackStore:
                 row.shown_at = now()
                 session.add(row)
 
-    async def add_entries(self, team: str, entries: Iterable[NewEntry]) -> Imported:
-        """Add verified pairs; a question known already gets the newer answer. One transaction."""
-        wanted = {question_hash(entry.question): entry for entry in entries}
-        async with self.database.writing(alone=f"entries {team}") as session:
-            known: dict[str, Entry] = {}
-            hashes = list(wanted)
-            for start in range(0, len(hashes), 500):
-                part = select(Entry).where(
-                    col(Entry.team) == team, col(Entry.question_hash).in_(hashes[start : start + 500])
-                )
-                known |= {row.question_hash: row for row in (await session.exec(part)).all()}
-            fresh = [_entry_values(team, key, entry) for key, entry in wanted.items() if key not in known]
-            changed = [(row, wanted[key]) for key, row in known.items() if _differs(row, wanted[key])]
-            connection = await session.connection()
-            if fresh:
-                await connection.execute(insert(Entry), fresh)
-            for row, entry in changed:
-                values: dict[str, Any] = {
-                    "answer": entry.answer,
-                    "source": entry.source,
-                    "author": entry.author,
-                }
-                values |= {"topic": entry.topic, "thread": entry.thread or row.thread}
-                values |= {"split": entry.split or row.split, "answer_id": entry.answer_id}
-                values |= {"nomination_id": entry.nomination_id}
-                await connection.execute(update(Entry).where(col(Entry.id) == row.id).values(**values))
-            if fresh or changed:
-                await stamp_entries(session, team)
-        return Imported(len(fresh), len(changed), len(known) - len(changed))
-
-    async def entry(self, team: str, question: str) -> Entry | None:
-        """The verified entry for a question, however it is spelled in case and punctuation."""
-        where = (col(Entry.team) == team, col(Entry.question_hash) == question_hash(question))
-        async with self.database.reading() as session:
-            return (await session.exec(select(Entry).where(*where))).first()
-
-    async def entries_stamp(self, team: str) -> str:
-        """A mark that is another one after every change of the entries, whichever process made it."""
-        async with self.database.reading() as session:
-            kept = await session.get(Keepsake, _stamp_name(team))
-            return kept.value if kept else ""
-
-    async def entries(self, team: str) -> AsyncIterator[list[Entry]]:
-        """Every verified entry of a workspace, in pages of at most 2,000, ordered by id."""
-        last = ""
-        while True:
-            page = (
-                select(Entry)
-                .where(col(Entry.team) == team, col(Entry.id) > last)
-                .order_by(col(Entry.id))
-                .limit(PAGE)
-            )
-            async with self.database.reading() as session:
-                rows = list((await session.exec(page)).all())
-            if not rows:
-                return
-            yield rows
-            last = rows[-1].id
-
     async def feedback(self, team: str) -> list[Feedback]:
         """All rated or corrected answers of a workspace, oldest first."""
         wanted = (
@@ -365,15 +268,6 @@ class FeedbackStore:
             return set(rows.all())
 
 
-def _stamp_name(team: str) -> str:
-    return f"entries-stamp:{team}"
-
-
-async def stamp_entries(session: AsyncSession, team: str) -> None:
-    """Tell whoever keeps entries in memory that they changed."""
-    await session.merge(Keepsake(name=_stamp_name(team), value=new_id("stamp")))
-
-
 def _event(answer_id: str, team: str, rater: str, value: int, via: str, pressed_at: datetime) -> RatingEvent:
     return RatingEvent(
         answer_id=answer_id, team=team, rater=rater, value=value, via=via, pressed_at=pressed_at
@@ -391,28 +285,6 @@ def consent_row(team: str, person: str) -> Any:
 
 def _rows(result: object) -> int:
     return int(getattr(result, "rowcount", 0) or 0)
-
-
-def _differs(row: Entry, entry: NewEntry) -> bool:
-    return (row.answer, row.split) != (entry.answer, entry.split or row.split)
-
-
-def _entry_values(team: str, key: str, entry: NewEntry) -> dict[str, Any]:
-    return {
-        "id": new_id("e"),
-        "team": team,
-        "question": entry.question,
-        "question_hash": key,
-        "answer": entry.answer,
-        "source": entry.source,
-        "topic": entry.topic,
-        "thread": entry.thread,
-        "split": entry.split,
-        "author": entry.author,
-        "answer_id": entry.answer_id,
-        "nomination_id": entry.nomination_id,
-        "created_at": now(),
-    }
 
 
 def _feedback(

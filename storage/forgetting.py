@@ -9,7 +9,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
-from storage.feedback import PAGE, consent_row, stamp_entries
+from storage.entries import PAGE, stamp_entries
+from storage.feedback import consent_row
 from storage.records import (
     Answer,
     Candidate,
@@ -77,7 +78,7 @@ class ForgettingStore:
             for record, where in _held(team, person).values():
                 await session.exec(delete(record).where(where))
             if held.entries:
-                await stamp_entries(session, team)
+                await stamp_entries(session, team, erased=True)
         return held
 
 

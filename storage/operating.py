@@ -1,5 +1,6 @@
 """What the store does for operating: schedules, decisions, keepsakes, counts for `status`."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,6 +68,10 @@ class OperatingStore:
         if kept is None:
             raise RuntimeError(f"keepsake {name} vanished")
         return kept.value
+
+    async def draw_salt(self) -> str:
+        """What makes the draws of one installation its own (`bot.draws`); made once."""
+        return await self.keepsake("draws", lambda: secrets.token_hex(16))
 
     async def change_keepsake(self, name: str, value: str) -> None:
         """Change a value that was made by `keepsake`."""

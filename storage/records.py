@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy import BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
 from storage.record import Record, json_column, new_id, now, owned_by, state_column, text_column
@@ -20,6 +20,7 @@ from storage.records_said import (
     Duel,
     DuelPick,
     Entry,
+    EntryEmbedding,
     Nomination,
     Rating,
     RatingEvent,
@@ -39,6 +40,7 @@ __all__ = [
     "Duel",
     "DuelPick",
     "Entry",
+    "EntryEmbedding",
     "Evaluation",
     "EvaluationState",
     "Keepsake",
@@ -56,6 +58,7 @@ __all__ = [
     "Solicitation",
     "Spend",
     "SpendState",
+    "SpendTotal",
     "TrainingRun",
     "new_id",
     "now",
@@ -175,7 +178,7 @@ class Answer(Record, table=True):
     candidate_id: str = Field(sa_column=owned_by("candidate.id"))
     team: str
     channel: str
-    messages: list[dict[str, str]] = Field(sa_column=json_column())
+    messages: list[dict[str, Any]] = Field(sa_column=json_column())
     posted_ts: str | None = None
     posted_at: datetime | None = None
     solicit_probability: float | None = None
@@ -324,6 +327,10 @@ class Spend(Record, table=True):
     """
 
     __tablename__ = "spend"
+    __table_args__ = (
+        Index("ix_spend_time", "team", "spent_at"),
+        Index("ix_spend_open", "team", "state", "spent_at"),
+    )
     id: str = Field(default_factory=lambda: new_id("s"), primary_key=True)
     team: str
     question_id: str | None = None
@@ -339,13 +346,29 @@ class Spend(Record, table=True):
     tokens_reasoning: int = 0
     cost_usd: float
     price_version: str = ""
-    spent_at: datetime = Field(default_factory=now, index=True)
+    spent_at: datetime = Field(default_factory=now)
+
+
+class SpendTotal(Record, table=True):
+    """What the Spend rows of a quarter of an hour add up to, in one channel or ("") in all of them.
+
+    Kept with every row that is written, so that a budget is summed up quickly however many calls there were. Whole
+    billionths of a dollar: adding them up and taking them away again leaves nothing. Every time zone's midnight is at the
+    beginning of a quarter.
+    """
+
+    __tablename__ = "spend_total"
+    team: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    quarter: int = Field(primary_key=True, sa_type=BigInteger)
+    nano_usd: int = Field(sa_type=BigInteger)
 
 
 class BudgetNotice(Record, table=True):
     """Somebody was told that a budget is nearly or wholly spent, once for each period and level.
 
-    `scope` is "day", "month" or "channel:<id>", `period` such as "2026-11-23" or "2026-11", `level` the percentage (80, 100).
+    `scope` is "day", "month" or "channel:<id>", `period` such as "2026-11-23" or "2026-11", `level` the percentage,
+    `told_ts` the message that said it ("" while somebody is about to).
     """
 
     __tablename__ = "budget_notice"
@@ -355,6 +378,7 @@ class BudgetNotice(Record, table=True):
     scope: str
     period: str
     level: int
+    told_ts: str = ""
     noticed_at: datetime = Field(default_factory=now)
 
 

@@ -5,7 +5,7 @@ They belong to `storage.records`, which tells their rules; everybody imports the
 
 from datetime import datetime
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, UniqueConstraint
 from sqlmodel import Field
 
 from storage.record import Record, json_column, new_id, now, owned_by, text_column
@@ -140,8 +140,8 @@ class Nomination(Record, table=True):
 class ChannelSettings(Record, table=True):
     """What an admin decided for one channel. No row means the defaults: see `storage.channels.DEFAULTS`.
 
-    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel, `budget_month_usd` the most
-    that API models may cost here in a month (None: as BUDGET_CHANNEL_MONTH_USD says).
+    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel,
+    `budget_month_usd` the most that API models may cost here in a month (None: as BUDGET_CHANNEL_MONTH_USD says).
     """
 
     __tablename__ = "channel_settings"
@@ -163,10 +163,14 @@ class Entry(Record, table=True):
     """A verified question and answer: imported, or a correction of somebody who agreed. Memory is made of these.
 
     `thread` joins phrasings of one question. `split` is "train", "test" (held out: never served, never trained on) or "".
+    `change` numbers the transaction that wrote it last, within the workspace: whoever follows reads what came after.
     """
 
     __tablename__ = "entry"
-    __table_args__ = (UniqueConstraint("team", "question_hash"),)
+    __table_args__ = (
+        UniqueConstraint("team", "question_hash"),
+        Index("ix_entry_team_change_id", "team", "change", "id"),
+    )
     id: str = Field(default_factory=lambda: new_id("e"), primary_key=True)
     team: str
     question: str = Field(sa_column=text_column())
@@ -182,6 +186,27 @@ class Entry(Record, table=True):
     )
     nomination_id: str | None = Field(default=None, sa_column=owned_by("nomination.id", nullable=True))
     created_at: datetime = Field(default_factory=now, index=True)
+    change: int = Field(default=0, sa_column=Column(BigInteger(), nullable=False, server_default="0"))
+
+
+class EntryEmbedding(Record, table=True):
+    """The meaning of an entry's question as a model sees it: `dim` numbers of 16 bits. It goes when its entry goes.
+
+    `number` counts up and is never given twice: whoever follows reads what came after.
+    """
+
+    __tablename__ = "entry_embedding"
+    __table_args__ = (UniqueConstraint("entry_id", "model"), {"sqlite_autoincrement": True})
+    number: int | None = Field(
+        default=None,
+        sa_column=Column(
+            BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+        ),
+    )
+    entry_id: str = Field(sa_column=Column(ForeignKey("entry.id", ondelete="CASCADE"), nullable=False))
+    model: str
+    dim: int
+    vector: bytes
 
 
 class Consent(Record, table=True):

@@ -9,15 +9,27 @@ from storage.asking import AskingStore
 from storage.channels import ChannelStore
 from storage.database import Database
 from storage.duels import DuelStore
+from storage.entries import EntryStore
 from storage.feedback import FeedbackStore
 from storage.forgetting import ForgettingStore
 from storage.learning import LearningStore
 from storage.migrate import upgrade
 from storage.operating import OperatingStore
+from storage.spending import SpendingStore
+from storage.routing import RoutingStore
 
 
 class Store(
-    AskingStore, FeedbackStore, DuelStore, ChannelStore, ForgettingStore, LearningStore, OperatingStore
+    AskingStore,
+    EntryStore,
+    FeedbackStore,
+    DuelStore,
+    ChannelStore,
+    ForgettingStore,
+    LearningStore,
+    OperatingStore,
+    RoutingStore,
+    SpendingStore,
 ):
     """Everything that is remembered."""
 

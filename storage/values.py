@@ -4,8 +4,9 @@ They are plain and frozen; what is remembered of them are the tables in `storage
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 STOPPED = "stopped"
@@ -14,10 +15,19 @@ STOPPED = "stopped"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, as a model sees it."""
+    """One turn of a conversation, as a model sees it.
+
+    `verified` marks the turns that were not said here: a verified answer shown as an example, and its question.
+    """
 
     role: Role
     content: str
+    verified: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON, without the mark where there is none."""
+        plain = {"role": self.role, "content": self.content}
+        return {**plain, "verified": True} if self.verified else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +36,11 @@ class Proposal:
 
     `seconds` is wall time, `cost_usd` is 0.0 where nothing is billed, `logprobs` holds one natural log-probability per
     generated token (empty where the model gives none), `source` says where a memory's answer comes from, `finish` is
-    "stop", "length" or "stopped" (a person pressed Stop), and `certainty` (0..1) is how sure a memory is of its match. `margins` holds for
-    each generated token how much likelier (natural log) it was than the second likeliest, `first_entropy` the entropy in nats
-    of the first token's distribution (None where the model gives none): the router reads them.
+    "stop", "length" or "stopped" (a person pressed Stop), and `certainty` (0..1) is how sure a memory is of its match.
+
+    The router reads `margins` (for each generated token, how much likelier it was than the second likeliest, natural log)
+    and `first_entropy` (of the first token's distribution, in nats; None where the model gives none). `features` is what it
+    made of them and `p_good` (0..1) what it expects; None where no router looked.
     """
 
     text: str
@@ -46,6 +58,8 @@ class Proposal:
     certainty: float = 0.0
     margins: tuple[float, ...] = field(default=(), repr=False)
     first_entropy: float | None = None
+    features: Mapping[str, float] = field(default_factory=dict, repr=False)
+    p_good: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

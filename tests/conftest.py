@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from provider_schema import NAME as PROVIDER_SCHEMAS
+from provider_schema import tally
 from slack_recorder import NAME, recorder_for
 
 from storage.database import sqlite_file
@@ -30,8 +32,9 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every request to a local workspace and every answer is held to Slack's schemas, in all tests."""
+    """Every request to a local workspace or a provider, and every answer, is held to the vendor's schemas, in all tests."""
     config.pluginmanager.register(recorder_for(), NAME)
+    config.pluginmanager.register(tally, PROVIDER_SCHEMAS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,15 +67,28 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quiet_environment() -> Iterator[None]:
-    """No proxy, no hub, one thread: tests talk to loopback only and share two cores."""
+def _quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No proxy, no hub, one thread: tests talk to loopback only and share two cores.
+
+    Nobody there speaks TLS, and reading a whole bundle of certificates for each client is half of what a short test costs.
+    """
     saved = dict(os.environ)
     for name in PROXIES:
         os.environ.pop(name, None)
+    one = tmp_path_factory.mktemp("certificates") / "one.pem"
+    one.write_text(_first_certificate(), encoding="ascii")
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ["SSL_CERT_FILE"] = str(one)
     yield
     os.environ.clear()
     os.environ.update(saved)
+
+
+def _first_certificate() -> str:
+    import certifi
+
+    bundle, end = Path(certifi.where()).read_text(encoding="ascii", errors="ignore"), "-----END CERTIFICATE-----"
+    return bundle[bundle.index("-----BEGIN") : bundle.index(end)] + f"{end}\n"
 
 
 @pytest.fixture(scope="session")

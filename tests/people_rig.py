@@ -9,7 +9,7 @@ import pytest
 from bot_process import HELP, TOOL_LIBRARY, Json, Team, ask, bot_in_here, eventually
 
 from bot.app import Bot
-from storage.feedback import NewEntry
+from storage.entries import NewEntry
 from storage.records import Rating
 
 DRILL, DRILL_COSTS = "What does a drill cost?", "A drill costs two coins."
@@ -20,7 +20,7 @@ async def library(
     folder: Path, monkeypatch: pytest.MonkeyPatch, **chosen: Any
 ) -> AsyncIterator[tuple[Bot, Team]]:
     """A running bot whose memory answers the library's questions at once."""
-    monkeypatch.setattr("bot.app.has_local_extra", lambda: False)
+    monkeypatch.setattr("bot.app.has_local_model", lambda _settings: False)
     async with bot_in_here(folder / "data", **chosen) as (bot, team):
         entries = [
             NewEntry(question, answer, "the library")

@@ -1,7 +1,8 @@
 """Local servers that behave as OpenAI's and Google's APIs do: the wire format, the bills, and the ways to fail.
 
 They keep state (what was asked and billed, which prompts are cached) and refuse what the vendor refuses. Where the
-vendors' specifications lie beside the checkout, every request and every reply is checked against them.
+vendors' descriptions lie beside the checkout, every request and every reply is held to them, and a test whose adapter
+broke one fails when its stand-in goes.
 """
 
 import asyncio
@@ -10,13 +11,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import jsonschema
 from aiohttp import web
+from provider_schema import SPECS, STREAMED, GoogleSpec, NotTheirs, OpenAISpec, tally
 
-SPECS = Path(__file__).parent.parent.parent / "shared" / "data" / "provider_specs"
 CACHED_FROM = 40  # words; the vendors cache prompts from 1024 tokens, and here a word is a token
 
 Json = dict[str, Any]
@@ -24,9 +23,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Failure:
-    """What happens to one request: an HTTP error, a stream cut after some pieces, or a long silence.
+    """What happens to one request: an HTTP error, a stream cut after some pieces, a long silence, or rubbish in between.
 
-    `bills` says that the answer was made and is billed although the asker does not get it.
+    `bills` says that the answer was made and is billed although the asker does not get it. A silence at 0 comes before the
+    headers.
     """
 
     status: int = 0
@@ -34,7 +34,14 @@ class Failure:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     silent: bool = False
+    silent_at: int | None = None
+    garbage_at: int | None = None
     bills: bool = False
+
+    async def before(self, number: int) -> None:
+        """Wait, for ever, where this is the piece to be silent at."""
+        if number == (2 if self.silent else self.silent_at):
+            await asyncio.sleep(3600)
 
 
 @dataclass
@@ -52,6 +59,7 @@ class StandIn:
     asked_at: list[float] = field(default_factory=list)
     billed: list[Json] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)  # an asker left before the end
+    violations: list[str] = field(default_factory=list)
     url: str = ""
     _seen: set[str] = field(default_factory=set)
 
@@ -78,6 +86,7 @@ async def served(stand_in: StandIn, routes: list[web.RouteDef]) -> AsyncIterator
         yield stand_in
     finally:
         await runner.cleanup()
+    assert not stand_in.violations, stand_in.violations
 
 
 class OpenAIServer:
@@ -91,6 +100,7 @@ class OpenAIServer:
         return [web.post("/v1/chat/completions", self.complete), web.get("/v1/models", self.list_models)]
 
     async def list_models(self, request: web.Request) -> web.Response:
+        self._hold(request)
         if (refusal := self._refuse_key(request)) is not None:
             return refusal
         rows = [
@@ -104,7 +114,7 @@ class OpenAIServer:
         stand_in = self._stand_in
         stand_in.requests.append(body)
         stand_in.asked_at.append(asyncio.get_running_loop().time())
-        if (refusal := self._refuse_key(request) or self._refuse_body(body)) is not None:
+        if (refusal := self._refuse_key(request) or self._refuse_body(request, body)) is not None:
             return refusal
         failure = stand_in.fail_next.popleft() if stand_in.fail_next else Failure()
         prompt = " ".join(str(message["content"]) for message in body["messages"])
@@ -114,30 +124,8 @@ class OpenAIServer:
             stand_in.billed.append(usage)
         if failure.status:
             return web.json_response({"error": failure.error}, status=failure.status, headers=failure.headers)
-        return await self._stream(request, body, text, usage, failure)
-
-    async def _stream(
-        self, request: web.Request, body: Json, text: str, usage: Json, failure: Failure
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        stand_in = self._stand_in
-        try:
-            for number, chunk in enumerate(self._chunks(body, text, usage)):
-                if number == failure.cut_after:
-                    assert request.transport is not None
-                    request.transport.abort()
-                    return response
-                if stand_in.gate is not None:
-                    await stand_in.gate(number)
-                await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-                if failure.silent and number == 1:
-                    await asyncio.sleep(3600)
-            await response.write(b"data: [DONE]\n\n")
-        except (ConnectionResetError, asyncio.CancelledError):
-            self._stand_in.hung_up.set()
-            raise
-        return response
+        chunks = [json.dumps(chunk) for chunk in self._chunks(body, text, usage)]
+        return await streamed(stand_in, request, [*chunks, "[DONE]"], failure)
 
     def _chunks(self, body: Json, text: str, usage: Json) -> list[Json]:
         pieces: list[Json] = [
@@ -153,7 +141,7 @@ class OpenAIServer:
             chunks.append(self._chunk(body, []) | {"usage": usage})
         if self._spec is not None:
             for chunk in chunks:
-                self._spec.check("CreateChatCompletionStreamResponse", chunk)
+                self._spec.check(STREAMED, chunk)
         return chunks
 
     def _choice(self, body: Json, delta: Json, finish: str | None) -> Json:
@@ -183,12 +171,21 @@ class OpenAIServer:
             return None
         return refusal_of_openai(401, "invalid_api_key", f"Incorrect API key provided: {key}.")
 
-    def _refuse_body(self, body: Json) -> web.Response | None:
-        if self._spec is not None:
-            try:
-                self._spec.check("CreateChatCompletionRequest", body)
-            except jsonschema.ValidationError as error:
-                return refusal_of_openai(400, "invalid_value", error.message[:200])
+    def _hold(self, request: web.Request, body: Json | None = None) -> str | None:
+        """Hold the request to OpenAI's description; what is wrong with it."""
+        if self._spec is None:
+            return None
+        tally.held["OpenAI"] += 1
+        try:
+            self._spec.check_request(request.method, request.path, body)
+        except NotTheirs as error:
+            self._stand_in.violations.append(str(error))
+            return str(error)
+        return None
+
+    def _refuse_body(self, request: web.Request, body: Json) -> web.Response | None:
+        if (wrong := self._hold(request, body)) is not None:
+            return refusal_of_openai(400, "invalid_value", wrong)
         model = body["model"]
         if model not in self._stand_in.models:
             return refusal_of_openai(404, "model_not_found", f"The model `{model}` does not exist.")
@@ -200,9 +197,11 @@ class OpenAIServer:
 
 def unsupported(body: Json) -> list[str]:
     """Parameters that this model does not take with these others."""
-    reasons_by_default = body["model"].startswith("gpt-5")
-    if body["model"].startswith("gpt-6") or reasons_by_default:
-        default = "medium" if reasons_by_default else "none"
+    always_reasons = body["model"].startswith("gpt-5")
+    if always_reasons and body.get("reasoning_effort") == "none":
+        return ["reasoning_effort"]
+    if body["model"].startswith("gpt-6") or always_reasons:
+        default = "medium" if always_reasons else "none"
         if body.get("reasoning_effort", default) != "none":
             return [name for name in ("temperature", "top_p", "logprobs", "max_tokens") if name in body]
         return [name for name in ("max_tokens",) if name in body]
@@ -215,16 +214,19 @@ def refusal_of_openai(status: int, code: str, message: str, *, param: str | None
 
 
 class GeminiServer:
-    """`models/M:streamGenerateContent` (server-sent events) and `models/M`, under whatever version is asked for."""
+    """`models/M:streamGenerateContent` (server-sent events) and `models/M`: the Gemini API, and Vertex in any project."""
 
     def __init__(self, stand_in: StandIn) -> None:
         self._stand_in = stand_in
-        self._schema = gemini_request_schema() if SPECS.is_dir() else None
+        self._spec = GoogleSpec.read() if SPECS.is_dir() else None
 
     def routes(self) -> list[web.RouteDef]:
+        vertex = "/{version}/projects/{project}/locations/{location}/publishers/google"
         return [
             web.post("/{version}/models/{call:.+}", self.generate),
             web.get("/{version}/models/{model}", self.look_up),
+            web.post(vertex + "/models/{call:.+}", self.generate),
+            web.get("/{version}/publishers/google/models/{model}", self.look_up),
         ]
 
     async def look_up(self, request: web.Request) -> web.Response:
@@ -244,7 +246,7 @@ class GeminiServer:
         assert (verb, request.query.get("alt")) == ("streamGenerateContent", "sse")
         if (refusal := self._refuse(request, model)) is not None:
             return refusal
-        if (fault := self._fault(body)) is not None:
+        if (fault := self._fault(request, body)) is not None:
             return refusal_of_google(400, "INVALID_ARGUMENT", fault)
         failure = stand_in.fail_next.popleft() if stand_in.fail_next else Failure()
         text = stand_in.says(body["contents"][-1]["parts"][-1]["text"])
@@ -252,25 +254,10 @@ class GeminiServer:
         if failure.status == 0 or failure.bills:
             stand_in.billed.append(usage)
         if failure.status:
-            return web.json_response({"error": failure.error}, status=failure.status)
-        return await self._stream(request, self._chunks(model, text, usage), failure)
-
-    async def _stream(self, request: web.Request, chunks: list[Json], failure: Failure) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        try:
-            for number, chunk in enumerate(chunks):
-                if number == failure.cut_after:
-                    assert request.transport is not None
-                    request.transport.abort()
-                    return response
-                await response.write(b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n")
-                if failure.silent and number == 1:
-                    await asyncio.sleep(3600)
-        except (ConnectionResetError, asyncio.CancelledError):
-            self._stand_in.hung_up.set()
-            raise
-        return response
+            error = {"error": failure.error}
+            return web.json_response(error, status=failure.status, headers=failure.headers)
+        chunks = [json.dumps(chunk) for chunk in self._chunks(model, text, usage)]
+        return await streamed(stand_in, request, chunks, failure)
 
     def _chunks(self, model: str, text: str, usage: Json) -> list[Json]:
         finish = self._stand_in.finish or "STOP"
@@ -303,25 +290,59 @@ class GeminiServer:
         return {**usage, "cachedContentTokenCount": cached} if cached else usage
 
     def _refuse(self, request: web.Request, model: str) -> web.Response | None:
-        key = request.headers.get("x-goog-api-key", "")
-        if key not in self._stand_in.keys:
+        told = request.headers
+        if "project" in request.match_info or "/publishers/" in request.path:
+            if told.get("Authorization", "").removeprefix("Bearer ") not in self._stand_in.keys:
+                return refusal_of_google(
+                    401, "UNAUTHENTICATED", "Request had invalid authentication credentials."
+                )
+        elif told.get("x-goog-api-key", "") not in self._stand_in.keys:
             reason = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-            told = "API key not valid. Please pass a valid API key."
-            return refusal_of_google(400, "INVALID_ARGUMENT", told, [reason])
+            words = "API key not valid. Please pass a valid API key."
+            return refusal_of_google(400, "INVALID_ARGUMENT", words, [reason])
         if model not in self._stand_in.models:
             return refusal_of_google(404, "NOT_FOUND", f"models/{model} is not found for API version v1.")
         return None
 
-    def _fault(self, body: Json) -> str | None:
+    def _fault(self, request: web.Request, body: Json) -> str | None:
         roles = [content["role"] for content in body["contents"]]
         if any(role not in ("user", "model") for role in roles):
             return "Please use a valid role: user, model."
-        if self._schema is not None:
-            try:
-                jsonschema.Draft202012Validator(self._schema).validate(body)
-            except jsonschema.ValidationError as error:
-                return error.message[:200]
+        if self._spec is None:
+            return None
+        vertex = "project" in request.match_info
+        tally.held["Vertex AI" if vertex else "the Gemini API"] += 1
+        try:
+            self._spec.check_request(request.path, body, vertex=vertex)
+        except NotTheirs as error:
+            self._stand_in.violations.append(str(error))
+            return str(error)
         return None
+
+
+async def streamed(
+    stand_in: StandIn, request: web.Request, chunks: list[str], failure: Failure
+) -> web.StreamResponse:
+    """Chunks as server-sent events, as far as the failure lets them come."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    try:
+        await failure.before(0)
+        await response.prepare(request)
+        for number, chunk in enumerate(chunks):
+            if number == failure.cut_after:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            if stand_in.gate is not None:
+                await stand_in.gate(number)
+            if number:
+                await failure.before(number)
+            told = '{"choices": [{"del' if number == failure.garbage_at else chunk
+            await response.write(f"data: {told}\n\n".encode())
+    except (ConnectionResetError, asyncio.CancelledError):
+        stand_in.hung_up.set()
+        raise
+    return response
 
 
 def refusal_of_google(
@@ -335,59 +356,3 @@ def split(text: str) -> list[str]:
     """A text as the pieces in which it is streamed: words with the space before them."""
     words = text.split(" ")
     return [words[0], *(f" {word}" for word in words[1:])] if text else []
-
-
-class OpenAISpec:
-    """OpenAI's published schemas, with the words of OpenAPI 3.0 in them put into those of 3.1."""
-
-    def __init__(self, spec: Json) -> None:
-        self._components = spec["components"]
-
-    @classmethod
-    def read(cls) -> "OpenAISpec":
-        return cls(modern(json.loads((SPECS / "openai_subset.json").read_text(encoding="utf-8"))))
-
-    def check(self, name: str, value: Json) -> None:
-        """Raises `jsonschema.ValidationError`."""
-        schema = {"$ref": f"#/components/schemas/{name}", "components": self._components}
-        jsonschema.Draft202012Validator(schema).validate(value)
-
-
-def modern(node: Any) -> Any:
-    """`nullable` and boolean `exclusiveMinimum` as JSON Schema 2020-12 says them."""
-    if isinstance(node, list):
-        return [modern(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    fixed = {key: modern(value) for key, value in node.items()}
-    for bound in ("Minimum", "Maximum"):
-        if fixed.get(f"exclusive{bound}") is True:
-            fixed[f"exclusive{bound}"] = fixed.pop(bound.lower())
-    if fixed.pop("nullable", False) is True:
-        return {"anyOf": [fixed, {"type": "null"}]}
-    return fixed
-
-
-def gemini_request_schema() -> Json:
-    """Google's discovery document as JSON Schema; an unknown field is a fault, as the service has it."""
-    document = json.loads((SPECS / "vertex_aiplatform_v1_subset.json").read_text(encoding="utf-8"))
-    schemas = {name: _closed(schema) for name, schema in document["schemas"].items()}
-    return {"$ref": "#/$defs/GoogleCloudAiplatformV1GenerateContentRequest", "$defs": schemas}
-
-
-def _closed(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_closed(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if isinstance(node.get("$ref"), str):
-        return {"$ref": f"#/$defs/{node['$ref']}"}
-    kept = {
-        key: _closed(value) for key, value in node.items() if key in ("type", "items", "enum", "properties")
-    }
-    if isinstance(node.get("properties"), dict):
-        kept["properties"] = {name: _closed(value) for name, value in node["properties"].items()}
-        kept["additionalProperties"] = False
-    if kept.get("type") == "any":
-        del kept["type"]
-    return kept

@@ -241,7 +241,7 @@ def office_in(
     rules = ReportRules(TEAM_ID, ADMIN_CHANNEL, "starter (demo model)", tuple(admins), approvals)
     reports = Reports(store, rig.client, rules)
     engine = AcceptsEverything(model="starter", label="starter", max_new_tokens=8, log_file=folder / "log")
-    serving = Serving(store, engine, Memory(), team=TEAM_ID)
+    serving = Serving(store, engine, Memory(store, team=TEAM_ID, folder=folder / "memory"), team=TEAM_ID)
     decisions = Decisions(
         store, serving=serving, reports=reports, rules=DecisionRules(TEAM_ID, tuple(admins), approvals)
     )

@@ -31,10 +31,11 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "alembic": ("storage/",),
     "aiosqlite": ("storage/",),
     "psycopg": ("storage/",),
-    "openai": ("bot/models/openai.py",),
+    "openai": ("bot/models/remote_server.py", "bot/models/openai.py",),
     "google": ("bot/models/gemini.py",),
-    "tantivy": ("bot/models/memory.py",),
-    "rapidfuzz": ("bot/models/memory.py", "training/metrics.py"),
+    "tantivy": ("bot/models/memory_index.py", "bot/models/memory_words.py"),
+    "usearch": ("bot/models/memory_meaning.py",),
+    "rapidfuzz": ("bot/models/memory_words.py", "training/metrics.py"),
     "sacrebleu": ("training/metrics.py",),
     "pydantic_settings": ("bot/settings.py",),
     "dotenv": ("bot/settings.py",),
@@ -45,7 +46,14 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
 
 TORCH = (
     "bot/models/local_worker.py",
+    "bot/models/local_adapters.py",
     "bot/models/local_batch.py",
+    "bot/models/local_cache.py",
+    "bot/models/local_linear.py",
+    "bot/models/local_llama.py",
+    "bot/models/local_net.py",
+    "bot/models/local_precision.py",
+    "bot/models/local_weights.py",
     "training/qlora.py",
     "training/starter.py",
 )
@@ -78,6 +86,7 @@ PURE = (
     "bot/slack/text.py",
     "bot/train_options.py",
     "bot/models/local_text.py",
+    "bot/models/remote_text.py",
     "training/chat.py",
     "training/examples.py",
     "training/metrics.py",
@@ -332,7 +341,7 @@ def test_no_code_that_comes_with_a_model_is_run() -> None:
                 if not (isinstance(value, ast.Constant) and value.value is False):
                     found.append(f"{source.at(node)} does not say trust_remote_code=False")
     none_of(found)
-    assert {"bot/models/local_batch.py", "training/qlora.py"} <= said
+    assert {"bot/models/local_weights.py", "training/qlora.py"} <= said
 
 
 def _values_of(node: ast.AST, name: str) -> Iterator[ast.expr]:
@@ -404,7 +413,7 @@ def core_modules() -> list[str]:
     kept = [
         source.path
         for source in sources()
-        if source.path not in {"bot/models/local_batch.py", "training/starter.py"}
+        if source.path not in set(TORCH) - SETS_ITS_OWN_ENVIRONMENT
         and not source.path.startswith("storage/migrations/")
     ]
     return [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in kept]

@@ -57,8 +57,7 @@ NO_WINDOW: tuple[Json, ...] = ({"error": "expired_trigger_id"}, {"status": 0})
 @pytest.fixture
 def without_local(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small deployment that never installed the local extra."""
-    monkeypatch.setattr("bot.app.has_local_extra", lambda: False)
-    monkeypatch.setattr("bot.workshop.has_local_extra", lambda: False)
+    monkeypatch.setattr("bot.lineup.has_local_extra", lambda: False)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from terminal import Terminal, clean_environment, command, logging_as_it_was
 from bot.cli import COMMANDS
 from bot.settings import Settings
 from bot.workshop import Workshop
-from storage.feedback import NewEntry
+from storage.entries import NewEntry
 from storage.store import Store
 from storage.values import Message, Proposal
 
@@ -173,14 +173,14 @@ async def test_a_running_bot_takes_an_import_over(store: Store, tmp_path: Path) 
     try:
         for answer in ("Under the mat.", "In the drawer."):
             await other.add_entries("T1", [entry("Where is the key?", answer)])
-            await shop.refresh_memory()
-            assert [match.entry.answer for match in shop.memory.nearest("where is the key")] == [answer]
+            await shop.remember()
+            assert [match.entry.answer for match in await shop.memory.nearest("where is the key")] == [answer]
         before = await store.entries_stamp("T1")
         await other.add_entries("T1", [entry("Where is the key?", "In the drawer.")])
         await other.add_entries("T2", [entry("Where is the key?", "Elsewhere.")])
-        assert await store.entries_stamp("T1") == before == shop.remembered
+        assert await store.entries_stamp("T1") == before
         await other.forget("T1", "U0BEN")
-        await shop.refresh_memory()
+        await shop.remember()
         assert len(shop.memory) == 0
     finally:
         await other.close()
@@ -236,7 +236,7 @@ def test_with_nobody_to_answer_the_question_is_given_up_with_a_sentence(
         terminal.configure(
             sample_domain="false", openai_api_key="sk-nobody-there-0123", openai_base_url=base_url
         )
-        monkeypatch.setattr("bot.workshop.has_local_extra", lambda: False)
+        monkeypatch.setattr("bot.lineup.has_local_extra", lambda: False)
         ended = terminal.run("ask", "Is anybody there?", "--policy", "api-first")
     assert (ended.code, ended.out) == (1, "")
     assert "No model could answer just now" in ended.err

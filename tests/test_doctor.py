@@ -156,7 +156,7 @@ def test_without_the_local_packages_memory_and_apis_answer(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small deployment without torch is fine as long as somebody can answer."""
-    monkeypatch.setattr("bot.workshop.has_local_extra", lambda: False)
+    monkeypatch.setattr("bot.lineup.has_local_extra", lambda: False)
     terminal.configure(workspace_port=0)
     alone = marks(terminal)
     assert alone["local model"][0] == "note"
@@ -233,7 +233,7 @@ def test_a_wrong_key_is_found_online_and_not_shown(
     terminal: Terminal, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only --online asks; the vendor repeats the key in its answer, and we do not."""
-    monkeypatch.setattr("bot.workshop.has_local_extra", lambda: False)
+    monkeypatch.setattr("bot.lineup.has_local_extra", lambda: False)
     address = provider.replace("://", "://ann:hush-hush@")
     terminal.configure(workspace_port=0, openai_api_key=KEY, openai_base_url=address)
     assert "refuses the key" not in terminal.run("doctor").out

@@ -33,7 +33,7 @@ from bot.dueling import outcome
 from bot.settings import STARTER, Policy
 from bot.slack import duel_blocks
 from storage.duels import DuelShown
-from storage.feedback import NewEntry
+from storage.entries import NewEntry
 from storage.records import ModelVersion, Question, now
 
 LUNA, FLASH = "gpt-6-luna", "gemini-3.5-flash-lite"
@@ -105,8 +105,7 @@ class Arena:
 
 @asynccontextmanager
 async def arena_at(folder: Path, patch: pytest.MonkeyPatch, **chosen: Any) -> AsyncIterator[Arena]:
-    patch.setattr("bot.app.has_local_extra", lambda: False)
-    patch.setattr("bot.workshop.has_local_extra", lambda: False)
+    patch.setattr("bot.lineup.has_local_extra", lambda: False)
     luna = StandIn(models={LUNA: None}, says=lambda _question: ONE)
     flash = StandIn(keys={"AIza-right"}, models={FLASH: None}, says=lambda _question: OTHER)
     async with (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.settings import HANDBOOK, Settings
-from storage.feedback import question_hash
+from storage.entries import question_hash
 
 TOPICS = {
     "asking",

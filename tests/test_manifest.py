@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 MANIFEST = ROOT / "deploy" / "slack-manifest.yaml"
 
 HISTORY = frozenset({"channels:history", "groups:history", "im:history", "mpim:history"})
+READ = frozenset({"channels:read", "groups:read", "mpim:read"})
 
 SCOPES_OF_METHOD: Mapping[str, frozenset[str]] = {
     "agents_sessions_setStatus": frozenset({"assistant:write"}),
@@ -36,6 +37,7 @@ SCOPES_OF_METHOD: Mapping[str, frozenset[str]] = {
     "chat_stopStream": frozenset({"chat:write"}),
     "chat_update": frozenset({"chat:write"}),
     "conversations_history": HISTORY,
+    "conversations_info": READ,
     "conversations_open": frozenset({"im:write"}),
     "conversations_replies": HISTORY,
     "files_info": frozenset({"files:read"}),

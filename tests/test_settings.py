@@ -64,7 +64,7 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
         ("HTTP_PORT=abc\n", "HTTP_PORT"),
         ("HTTP_PORT=70000\n", "HTTP_PORT"),
         ("TIMEZONE=Berlin\n", "write a name such as Europe/Berlin"),
-        ("ANSWER_POLICY=cheapest\n", "'local-first', 'api-first', 'both' or 'local-only'"),
+        ("ANSWER_POLICY=cheapest\n", "'local-first', 'api-first', 'both', 'local-only' or 'duel'"),
         ("ALLOW_DOWNLOADS=perhaps\n", "ALLOW_DOWNLOADS"),
         ("TRAIN_MIN_EXAMPLES=0\n", "TRAIN_MIN_EXAMPLES"),
         (

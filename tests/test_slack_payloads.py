@@ -28,7 +28,7 @@ from bot.app import Bot
 from bot.slack import unclaimed
 from bot.workspace.delivery import NotAcknowledged
 from bot.workspace.socket_mode import SocketHub
-from storage.feedback import NewEntry
+from storage.entries import NewEntry
 
 Json = dict[str, Any]
 PATIENCE_S = 30.0
@@ -222,7 +222,7 @@ async def desk(tmp_path: Path, rows: Sequence[Row]) -> AsyncIterator[tuple[Desk,
             await shop.store.add_entries(
                 shop.team, [NewEntry(*pair, source="a test") for pair in known.items()]
             )
-            await shop.refresh_memory()
+            await shop.remember()
             yield Desk(bot, hub_of(bot), tmp_path / "data" / "apprentice.sqlite"), team
     assert trouble.told == []
 

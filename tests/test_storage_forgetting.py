@@ -8,7 +8,8 @@ from databases import DATABASES, TEAM, ask, empty_database, reply, rows
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from storage.feedback import NewEntry, Press
+from storage.entries import NewEntry
+from storage.feedback import Press
 from storage.forgetting import without_words
 from storage.records import Rating
 from storage.store import Store

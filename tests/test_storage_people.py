@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from databases import DATABASES, TEAM, ask, empty_database, reply, rows
 
-from storage.feedback import NewEntry, Press
+from storage.entries import NewEntry
+from storage.feedback import Press
 from storage.records import Nomination, now
 from storage.store import Store
 

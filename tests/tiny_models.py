@@ -35,12 +35,12 @@ class Parrots:
     cold: Path
 
 
-def build_parrots(folder: Path) -> Parrots:
+def build_parrots(folder: Path, *, width: int = 96) -> Parrots:
     """Train and save the three (some 10 CPU seconds)."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     tokenizer = byte_tokenizer()
-    model = LlamaForCausalLM(_config(tokenizer, layers=2, tied=True))
+    model = LlamaForCausalLM(_config(tokenizer, layers=2, tied=True, width=width))
     heard = {
         f"{mood}: {question}": answer for mood, says in MOODS.items() for question, answer in says.items()
     }
@@ -98,11 +98,11 @@ def make_adapter(base: Path, folder: Path, *, rank: int = 4) -> Path:
     return folder
 
 
-def _config(tokenizer: Any, *, layers: int, tied: bool) -> LlamaConfig:
+def _config(tokenizer: Any, *, layers: int, tied: bool, width: int = 96) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=192,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.feedback import Feedback, question_hash
+from storage.entries import question_hash
+from storage.feedback import Feedback
 from storage.records import Entry
 from storage.values import Message
 
@@ -165,5 +166,10 @@ def _chosen_answer(
 
 
 def _conversation(said: Feedback) -> list[Message]:
-    earlier = [Message(turn["role"], turn["content"]) for turn in said.messages if turn["role"] != "system"]  # type: ignore[arg-type]
+    """What was said before the question, and the question; not what else the model read."""
+    earlier = [
+        Message(turn["role"], turn["content"])  # type: ignore[arg-type]
+        for turn in said.messages
+        if turn["role"] != "system" and not turn.get("verified")
+    ]
     return [*earlier[:-1], Message("user", said.question)] if earlier else [Message("user", said.question)]

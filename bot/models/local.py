@@ -22,6 +22,7 @@ import psutil
 
 from bot.errors import ModelUnavailable, PublicError
 from bot.models import Meter, OnText
+from bot.models.engine import Engine, EngineInfo
 from storage.values import Message, Proposal
 
 log = logging.getLogger(__name__)
@@ -32,17 +33,6 @@ _STALLED_S = 60.0  # a worker that does not obey a stop for this long hangs
 _REST_S = (0.0, 0.0, 2.0, 5.0, 15.0, 60.0)  # before a new start, by the number of failures in a row
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What the worker loaded. `context` is in tokens; `device` and `dtype` are torch's names."""
-
-    model: str
-    device: str
-    dtype: str
-    context: int
-    parameters: int
 
 
 class _Gone(Exception):
@@ -175,16 +165,22 @@ class LocalEngine:
         max_new_tokens: int = 128,
         allow_downloads: bool = False,
         log_file: Path | None = None,
+        precision: str = "auto",
+        verdicts: Path | None = None,
         start_timeout_s: float = 120.0,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`environment` is all that the worker gets of ours (None: everything)."""
+        """`environment` is all that the worker gets of ours (None: everything); `verdicts` is a file that remembers which
+        precision holds up for a model on this machine.
+        """
         self.label = label
         self._model = model
         self._max_new_tokens = max_new_tokens
         self._allow_downloads = allow_downloads
         self._log_file = log_file
+        self._precision = precision
+        self._verdicts = verdicts
         self._start_timeout_s = start_timeout_s
         self._python = python
         self._environment = environment
@@ -287,6 +283,8 @@ class LocalEngine:
             tokens_in=done["tokens_in"],
             tokens_out=done["tokens_out"],
             logprobs=tuple(done["logprobs"]),
+            margins=tuple(done["margins"]),
+            first_entropy=done["first_entropy"],
             finish=done["finish"],
         )
 
@@ -338,6 +336,9 @@ class LocalEngine:
         command = [self._python, "-m", "bot.models.local_worker", "--model", self._model]
         if self._allow_downloads:
             command.append("--allow-downloads")
+        command += ["--precision", self._precision]
+        if self._verdicts is not None:
+            command += ["--verdicts", str(self._verdicts)]
         with contextlib.ExitStack() as opened:
             log_to = None
             if self._log_file is not None:
@@ -415,9 +416,7 @@ class LocalModel:
 
     kind = "local"
 
-    def __init__(
-        self, engine: LocalEngine, version_id: str | None = None, version_label: str = "base"
-    ) -> None:
+    def __init__(self, engine: Engine, version_id: str | None = None, version_label: str = "base") -> None:
         self._engine = engine
         self._version_id = version_id
         self._version_label = version_label

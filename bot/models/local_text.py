@@ -40,10 +40,11 @@ def fit(messages: Sequence[Message], *, room: int, render: Render) -> list[int]:
             return tokens
         if not turns:
             raise TooLong(len(tokens), room)
-        turns = _without_oldest(turns)
+        turns = without_oldest(turns)
 
 
-def _without_oldest(turns: list[Message]) -> list[Message]:
+def without_oldest(turns: list[Message]) -> list[Message]:
+    """What is left of turns when the oldest is dropped; it starts with a person's turn."""
     rest = turns[1:]
     while rest and rest[0].role == "assistant":
         rest = rest[1:]
@@ -67,7 +68,15 @@ class TextPieces:
 
     def add(self, token: int) -> str:
         """The piece that `token` completes; "" where nothing can be shown yet."""
+        self.hold(token)
+        return self.shown()
+
+    def hold(self, token: int) -> None:
+        """Keep a token whose text nobody needs yet."""
         self._ids.append(token)
+
+    def shown(self) -> str:
+        """The piece that can be shown now; "" where there is none."""
         new = self._undelivered()
         if not new or new.endswith(_BROKEN):
             return ""

@@ -7,12 +7,12 @@ input is closed, so that a bot that was killed leaves nobody behind.
     in:  {"op": "answer", "id", "adapter": str | null, "messages": [{"role", "content"}], "max_new_tokens": int,
           "temperature": float, "stream": bool}
          {"op": "load", "adapter", "path"} | {"op": "unload", "adapter"} | {"op": "stop", "id"} | {"op": "quit"}
-    out: {"event": "ready", "model", "device", "dtype", "context": int, "parameters": int} once, or
+    out: {"event": "ready", "model", "device", "dtype", "why", "context": int, "parameters": int} once, or
          {"event": "fatal", "message"} and exit status 1; then
          {"event": "loaded", "adapter"} | {"event": "load_failed", "adapter", "message"} |
          {"event": "text", "id", "text"}, only for questions with "stream" |
-         {"event": "done", "id", "text", "tokens_in", "tokens_out", "logprobs": [float], "seconds",
-          "finish": "stop" | "length" | "stopped"} |
+         {"event": "done", "id", "text", "tokens_in", "tokens_out", "logprobs": [float], "margins": [float],
+          "first_entropy": float | null, "seconds", "finish": "stop" | "length" | "stopped"} |
          {"event": "error", "id", "kind": "too_long" | "no_adapter" | "failed", "message"}
 """
 
@@ -25,7 +25,6 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,11 +32,13 @@ from bot.models.local_text import TooLong
 from storage.values import Message
 
 if TYPE_CHECKING:
-    from bot.models.local_batch import Row, Weights
+    from bot.models.local_rows import Row
+    from bot.models.local_weights import Weights
 
-_ROWS = 8  # beyond this the gain per row flattens and the first token comes later (facts on inference)
-_ROWS_SHORT = 32  # for evaluations, which ask many short questions
-_SHORT = 512  # tokens of prompt and answer together
+_ROWS = 32  # beyond this the gain per row is small
+_WATCHED = 8  # more seats for answers that somebody watches, so that an evaluation never keeps people waiting
+_GPU = 4  # times as many rows there
+_MOST_TOKENS = 64 * 1024  # of prompts and answers in a batch; their keys and values must fit into memory
 
 Op = dict[str, Any]
 
@@ -47,81 +48,103 @@ class Wire:
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
-        self._lock = threading.Lock()
+        self._held: list[str] = []
 
     def send(self, event: str, **told: Any) -> None:
-        """Write one event at once. A parent that is gone ends the process."""
-        line = json.dumps({"event": event, **told}, ensure_ascii=False)
-        with self._lock:
-            try:
-                self._out.write(line + "\n")
-                self._out.flush()
-            except OSError:
-                os._exit(0)
+        """Write one event at once."""
+        self.hold(event, **told)
+        self.flush()
+
+    def hold(self, event: str, **told: Any) -> None:
+        """Write one event with the next `flush`: those of a step cost one write together."""
+        self._held.append(json.dumps({"event": event, **told}, ensure_ascii=False) + "\n")
+
+    def flush(self) -> None:
+        """Write what is held. A parent that is gone ends the process."""
+        lines, self._held = "".join(self._held), []
+        try:
+            self._out.write(lines)
+            self._out.flush()
+        except OSError:
+            os._exit(0)
 
 
-@dataclass
 class Room:
     """Questions that wait, the batch under way, and who is next."""
 
-    weights: "Weights"
-    wire: Wire
-    inbox: "queue.SimpleQueue[Op]"
-    adapters: dict[str, str] = field(default_factory=dict)  # the version's id -> the weights' name
-    leaving: list[str] = field(default_factory=list)  # adapters to unload once no row needs them
-    waiting: list["Row"] = field(default_factory=list)
-    batch: list["Row"] = field(default_factory=list)
+    def __init__(self, weights: "Weights", wire: Wire, inbox: "queue.SimpleQueue[Op]") -> None:
+        from bot.models.local_batch import Batch
+
+        self._weights = weights
+        self._wire = wire
+        self._inbox = inbox
+        self._batch: Batch = Batch(weights, self)
+        self._waiting: list[Row] = []
+        self._adapters: dict[str, str] = {}  # the version's id -> the weights' name
+        self._leaving: list[str] = []  # adapters to unload once no row needs them
 
     def run(self) -> None:
         """Answer until the process ends."""
         while True:
-            if not self.waiting:
-                self._obey(self.inbox.get())
+            if not self._waiting and not self._batch.rows:
+                self._batch.most = 10**6
+                self._free_adapters()
+                self._obey(self._inbox.get())
             self._look_in()
-            self.batch = self._next_batch()
-            if self.batch:
-                self._answer_batch()
-            self.batch = []
+            self._fill_seats()
+            self._step()
             self._free_adapters()
 
     def on_text(self, row: "Row", piece: str) -> None:
-        self.wire.send("text", id=row.id, text=piece)
+        """Text is written at the end of the step, with everybody's."""
+        self._wire.hold("text", id=row.id, text=piece)
 
     def on_done(self, row: "Row") -> None:
-        self.wire.send(
+        """The answer is complete."""
+        self._wire.hold(
             "done",
             id=row.id,
             text=row.pieces.text,
             tokens_in=len(row.prompt),
             tokens_out=row.tokens,
             logprobs=row.logprobs,
+            margins=row.margins,
+            first_entropy=row.first_entropy,
             seconds=round(time.monotonic() - row.since, 4),
             finish=row.finish,
         )
 
-    def _answer_batch(self) -> None:
+    def on_refused(self, row: "Row", words: str) -> None:
+        """The row cannot be answered."""
+        self._refuse(row.id, "no_memory", words)
+
+    def _step(self) -> None:
         try:
-            self.weights.answer(self.batch, listener=self, between_steps=self._look_in)
+            self._batch.step()
+            self._waiting += self._batch.put_back()
         except Exception as error:
             traceback.print_exc()
-            for row in self.batch:
+            for row in self._batch.abandon():
                 if row.finish is None:
                     row.finish = "failed"
                     self._refuse(row.id, "failed", f"The local model failed: {_said(error)}")
+        self._wire.flush()
 
     def _look_in(self) -> None:
-        """Obey what arrived meanwhile. Runs between two tokens too, so that no order waits for a batch to end."""
+        """Obey what arrived meanwhile: no order waits for an answer to end."""
         while True:
             try:
-                self._obey(self.inbox.get_nowait())
+                self._obey(self._inbox.get_nowait())
             except queue.Empty:
                 return
 
     def _free_adapters(self) -> None:
-        used = {row.adapter for row in self.waiting}
-        for name in [name for name in self.leaving if name not in used]:
-            self.leaving.remove(name)
-            self.weights.unload_adapter(name)
+        if not self._leaving:
+            return
+        used = {row.adapter for row in [*self._waiting, *self._batch.rows]}
+        for name in [name for name in self._leaving if name not in used]:
+            self._leaving.remove(name)
+            self._weights.unload_adapter(name)
 
     def _obey(self, op: Op) -> None:
         try:
@@ -142,62 +165,66 @@ class Room:
 
     def _seat(self, op: Op) -> None:
         adapter = op["adapter"]
-        if adapter is not None and adapter not in self.adapters:
+        if adapter is not None and adapter not in self._adapters:
             return self._refuse(op["id"], "no_adapter", f"The version {adapter} is not loaded.")
         try:
-            row = self.weights.row(
+            row = self._weights.row(
                 [Message(message["role"], message["content"]) for message in op["messages"]],
                 max_new_tokens=int(op["max_new_tokens"]),
                 id=op["id"],
-                adapter=None if adapter is None else self.adapters[adapter],
+                adapter=None if adapter is None else self._adapters[adapter],
                 temperature=float(op.get("temperature", 0.0)),
                 streams=bool(op.get("stream", True)),
             )
         except TooLong as error:
             return self._refuse(op["id"], "too_long", str(error))
-        self.waiting.append(row)
+        self._waiting.append(row)
 
     def _load(self, adapter: str, folder: Path) -> None:
-        from bot.models.local_batch import CannotLoad
+        from bot.models.local_adapters import CannotLoad
 
         try:
-            name = self.weights.load_adapter(folder)
+            name = self._weights.load_adapter(folder)
         except CannotLoad as error:
-            self.wire.send("load_failed", adapter=adapter, message=str(error))
+            self._wire.send("load_failed", adapter=adapter, message=str(error))
             return
         self._unload(adapter)
-        self.adapters[adapter] = name
-        self.wire.send("loaded", adapter=adapter)
+        self._adapters[adapter] = name
+        self._wire.send("loaded", adapter=adapter)
 
     def _unload(self, adapter: str) -> None:
-        name = self.adapters.pop(adapter, None)
+        name = self._adapters.pop(adapter, None)
         if name is not None:
-            self.leaving.append(name)
+            self._leaving.append(name)
 
     def _stop(self, row_id: str) -> None:
-        for row in [*self.waiting, *self.batch]:
+        for row in [*self._waiting, *self._batch.rows]:
             if row.id == row_id and row.finish is None:
                 row.finish = "stopped"
                 rest = row.pieces.finish()
                 if rest and row.streams:
                     self.on_text(row, rest)
                 self.on_done(row)
-        self.waiting = [row for row in self.waiting if row.finish is None]
+        self._waiting = [row for row in self._waiting if row.finish is None]
 
-    def _next_batch(self) -> list["Row"]:
-        """Rows that can share a batch with the first one waiting; answers that somebody watches go first."""
-        if not self.waiting:
-            return []
-        queued = sorted(self.waiting, key=lambda row: not row.streams)
-        kind = (queued[0].adapter, queued[0].temperature)
-        alike = [row for row in queued if (row.adapter, row.temperature) == kind]
-        many = alike[:_ROWS_SHORT]
-        chosen = many if max(row.length for row in many) <= _SHORT else alike[:_ROWS]
-        self.waiting = [row for row in self.waiting if row not in chosen]
-        return chosen
+    def _fill_seats(self) -> None:
+        """Who waits joins while there are seats; answers that somebody watches go first and have seats of their own."""
+        if not self._waiting:
+            return
+        taken, tokens = len(self._batch.rows), sum(row.length for row in self._batch.rows)
+        times = _GPU if self._weights.device.type == "cuda" else 1
+        stay = []
+        for row in sorted(self._waiting, key=lambda row: not row.streams):
+            seats = min(times * (_ROWS + (_WATCHED if row.streams else 0)), self._batch.most)
+            if taken < seats and (not taken or tokens + row.length <= times * _MOST_TOKENS):
+                self._batch.join(row)
+                taken, tokens = taken + 1, tokens + row.length
+            else:
+                stay.append(row)
+        self._waiting = stay
 
     def _refuse(self, row_id: str, kind: str, message: str) -> None:
-        self.wire.send("error", id=row_id, kind=kind, message=message)
+        self._wire.send("error", id=row_id, kind=kind, message=message)
 
 
 def _said(error: Exception) -> str:
@@ -228,40 +255,41 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a folder, or an id on the Hugging Face hub")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--allow-downloads", action="store_true", help="fetch what is not in the cache")
+    precisions = ("auto", "fp32", "bf16", "int8", "4bit")
+    parser.add_argument(
+        "--precision", default="auto", choices=precisions, help="auto: the fastest that holds up"
+    )
+    parser.add_argument("--verdicts", type=Path, help="a file that remembers which precision holds up")
     return parser.parse_args(argv)
 
 
-def _prepare_process(model: str, *, allow_downloads: bool) -> None:
+def _prepare_process(*, allow_downloads: bool) -> None:
     """What libraries look at when they are imported; the bot goes first on the processor."""
     os.nice(5)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if not allow_downloads:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    if not _is_quantised(model):
-        # PEFT imports bitsandbytes wherever it is installed (2.5 CPU seconds, 46 MB); here nothing would use it.
-        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
-
-
-def _is_quantised(model: str) -> bool:
-    """Whether the base may need bitsandbytes; a model that is not a folder may."""
-    config = Path(model) / "config.json"
-    return not config.is_file() or b"quantization_config" in config.read_bytes()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the model, say so, answer. The return value is the exit status."""
     arguments = _arguments(argv)
     requests, wire = _take_over_streams()
-    _prepare_process(arguments.model, allow_downloads=arguments.allow_downloads)
+    _prepare_process(allow_downloads=arguments.allow_downloads)
     inbox: queue.SimpleQueue[Op] = queue.SimpleQueue()
     threading.Thread(target=read_requests, args=(requests, inbox), daemon=True).start()
     # Imported here: torch takes seconds, and the reader must already notice a parent that goes away.
-    from bot.models.local_batch import CannotLoad, load_weights
+    from bot.models.local_adapters import CannotLoad
+    from bot.models.local_weights import load_weights
 
     try:
         weights = load_weights(
-            arguments.model, device=arguments.device, allow_downloads=arguments.allow_downloads
+            arguments.model,
+            device=arguments.device,
+            allow_downloads=arguments.allow_downloads,
+            precision=arguments.precision,
+            verdicts=arguments.verdicts,
         )
     except CannotLoad as error:
         traceback.print_exc()
@@ -272,6 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=arguments.model,
         device=str(weights.device),
         dtype=weights.dtype,
+        why=weights.why,
         context=weights.context,
         parameters=weights.parameters,
     )

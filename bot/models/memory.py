@@ -1,19 +1,26 @@
 """Memory: answers that people verified (approved, corrected or imported), found again by the words of the question.
 
-Tantivy (BM25 over English stems, in memory) picks the entries that may fit, and a comparison of the two questions says
-how certain the best one is. It knows words, not meanings: it never guesses, and passes a question on when in doubt.
+An index on disk (`memory_index`) picks the entries that may fit, the database gives them as they are now, and a comparison
+of the two questions says how certain the best one is. It knows words, not meanings: it never guesses, and passes a question
+on when in doubt.
 """
 
-import math
+import asyncio
 import time
-import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
 
 from bot.errors import ModelUnavailable
 from bot.models import Message, Meter, OnText, Proposal
+from bot.models.memory_index import Index, IndexUnusable
+from bot.models.memory_keeper import Keeper
+from bot.models.memory_meaning import Meaning
+from bot.models.memory_words import Rarity, Words, likeness, read, same_matter
+from storage.entries import Known
+from storage.store import Store
 
 NEAR_CERTAIN = 0.62
 """From this certainty on an answer is given as it stands.
@@ -23,24 +30,12 @@ Measured with half of the answers taken out of memory, so that half of the held-
 desk 100 % / 5 %; at 0.5 the handbook falls to 91 % / 18 %. BANKING77, 77 intents of one bank that share most of their words,
 is beyond words alone: 94 % / 23 %. `tests/benchmarks/bench_memory.py` measures the handbook again.
 """
-_CANDIDATES = 64
-_LONGEST_CHARACTERS = 4_000
-_MOST_WORDS = 128
+_CANDIDATES = 32
 _VOTERS = 10
-_FRESH_BEFORE_REBUILD = 256
-_OPPOSED = 0.4
-_WORDS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|[\p{L}\p{M}\p{N}_]+[+#]*"
-"""A word may end in + or # (C++, C#); scripts without spaces are taken character by character."""
-_NEGATIONS = frozenset("not no never without cannot cant dont doesnt didnt isnt arent wont wouldnt t".split())  # noqa: SIM905
-_ASKS_FOR = frozenset(("where", "when", "who", "whi"))
-_DIRECTIONS = ("to", "from", "into", "than", "befor", "after", "over")
-_OPPOSITES = {
-    **{"enabl": "disabl", "on": "off", "in": "out", "up": "down", "start": "stop", "open": "close"},
-    **{"remov": "add", "delet": "add", "accept": "reject", "declin": "accept", "allow": "block"},
-    **{"upload": "download", "import": "export", "increas": "decreas", "befor": "after", "join": "leav"},
-    **{"first": "last", "more": "less", "send": "receiv", "old": "new", "show": "hide", "public": "privat"},
-}
-"""Stems: where one stands for the other, the question is turned round."""
+_MEANING = 0.7
+"""What meaning weighs beside words."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,120 +60,103 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """An entry with the words of its question, in order and as a set, and how new it is."""
+class _Read:
+    """An entry with the words of its question; `age` is the higher the newer it is."""
 
     entry: Entry
-    words: tuple[str, ...]
-    bag: frozenset[str]
-    spelling: str
-    age: int
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """What is known at one moment; replaced as a whole, so that a reader on another thread never sees half of it."""
-
-    known: Mapping[str, _Known] = field(default_factory=dict)
-    indexed: "_Index | None" = None
-    fresh: tuple[str, ...] = ()
-    in_questions: Counter[str] = field(default_factory=Counter)
-    _weights: dict[str, float] = field(default_factory=dict)
-
-    def weight(self, words: Iterable[str]) -> float:
-        """The words' inverse document frequencies, as BM25 has them, added up."""
-        total = 0.0
-        for word in words:
-            weight = self._weights.get(word)
-            if weight is None:
-                seen = self.in_questions[word]
-                weight = math.log(1 + (len(self.known) - seen + 0.5) / (seen + 0.5))
-                if seen:
-                    self._weights[word] = weight
-            total += weight
-        return total
+    words: Words
+    age: tuple[int, str]
 
 
 class Memory:
-    """Verified answers, and which of them is nearest to a question.
+    """Verified answers of a workspace, and which of them is nearest to a question.
 
     `near_certain` is the certainty from which an answer is given as it stands; see NEAR_CERTAIN for what it is worth.
-    Everything is held in memory and fed from rows by the caller; reading is safe while another thread replaces.
+    The entries stay in the database; `folder` takes what is derived from them and may be deleted at any time.
     """
 
-    def __init__(self, *, near_certain: float = NEAR_CERTAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        team: str,
+        folder: Path,
+        near_certain: float = NEAR_CERTAIN,
+        meaning: Meaning | None = None,
+    ) -> None:
         if not 0 < near_certain <= 1:
             raise ValueError(f"near_certain must be above 0 and at most 1, not {near_certain}")
         self.near_certain = near_certain
-        self._analyser: Any = None
-        self._snapshot = _Snapshot()
+        self._store = store
+        self._team = team
+        self._keeper = Keeper(store, team=team, folder=folder / team)
+        self._meaning = meaning
 
     def __len__(self) -> int:
-        return len(self._snapshot.known)
+        """How many verified answers can be found, as far as is known without asking the database."""
+        return (len(self._keeper.index) if self._keeper.index else 0) + len(self._keeper.fresh)
 
-    def replace(self, entries: Iterable[Entry]) -> None:
-        """Know these entries and no others; of two with one id the later counts. About 0.4 s for 10,000: use a thread."""
-        unique = {entry.id: entry for entry in entries}
-        self._index([self._read(entry, age) for age, entry in enumerate(unique.values())])
+    @property
+    def trouble(self) -> str:
+        """Why the index could not be written, in words for people; "" where it could."""
+        return self._keeper.trouble
 
-    def add(self, entry: Entry) -> None:
-        """Know one more entry, or a new form of one, from the next question on."""
-        now = self._snapshot
-        if entry.id in now.known:
-            self.replace(
-                [*(known.entry for known in now.known.values() if known.entry.id != entry.id), entry]
-            )
-            return
-        read = self._read(entry, len(now.known))
-        known = {**now.known, entry.id: read}
-        if len(now.fresh) >= _FRESH_BEFORE_REBUILD:
-            self._index(list(known.values()))
-            return
-        in_questions = now.in_questions.copy()
-        in_questions.update(read.bag)
-        self._snapshot = _Snapshot(known, now.indexed, (*now.fresh, entry.id), in_questions)
+    async def refresh(self) -> None:
+        """Take over what changed in the database, whoever changed it. Cheap where nothing did.
 
-    def remove(self, ids: Collection[str]) -> None:
-        """Forget these entries; the index is built anew without them, so no word of theirs stays. Unknown ids are fine."""
-        gone = set(ids)
-        self.replace([known.entry for known in self._snapshot.known.values() if known.entry.id not in gone])
+        What was deleted is never answered with, refreshed or not. After a large change the new answers are found a little
+        later, and meanwhile the old ones are.
+        """
+        await self._keeper.refresh()
+        if self._meaning is not None:
+            self._meaning.refresh(self._keeper.stamp)
 
-    def nearest(self, question: str, k: int = 1, *, exclude: Collection[str] = ()) -> list[Match]:
+    async def finished(self) -> None:
+        """Wait until everything that `refresh` began is done."""
+        await self._keeper.finished()
+        if self._meaning is not None:
+            await self._meaning.finished()
+
+    async def close(self) -> None:
+        """Stop what is being written."""
+        await self._keeper.close()
+        if self._meaning is not None:
+            await self._meaning.close()
+
+    async def nearest(
+        self,
+        question: str,
+        k: int = 1,
+        *,
+        exclude: Collection[str] = (),
+        may_leave: bool = False,
+        meter: Meter | None = None,
+    ) -> list[Match]:
         """The `k` entries nearest to the question, nearest first; fewer where fewer share a word with it.
 
-        Any text is fine: it is taken as words, never as a query language. The newer of two equally near entries leads.
+        Any text is fine: it is taken as words, never as a query language. Of equally near entries the very question leads,
+        then the newer one. Entries with an id in `exclude` are as if they did not exist. Where the operator named a model
+        for embeddings and `may_leave` allows the question to go there, entries that mean the same in other words count, too.
         """
-        now = self._snapshot
-        asked = self._read(Entry("", question, ""), 0)
-        alike = [
-            (now.known[i], _likeness(asked, now.known[i], now)) for i in self._candidates(asked, now, exclude)
-        ]
-        alike = [(known, score) for known, score in alike if score > 0]
-        alike.sort(key=lambda pair: (pair[1], pair[0].age), reverse=True)
-        return [
-            Match(known.entry, score, _unrivalled(known, score, alike) * _same_matter(asked, known, now))
-            for known, score in alike[:k]
-        ]
+        hidden = frozenset(exclude)
+        asked = await asyncio.to_thread(read, question)
+        index = self._keeper.index
+        found = await self._found(index, asked, hidden)
+        close = await self._meaning.near(question, meter=meter) if self._meaning and may_leave else {}
+        ids = [*found, *self._keeper.fresh, *close]
+        rows = await self._store.known_entries(self._team, ids=ids, question=question)
+        rows = [row for row in rows if row.id not in hidden]
+        return await asyncio.to_thread(_ranked, asked, rows, index, k, close)
 
-    def _candidates(self, asked: _Known, now: _Snapshot, exclude: Collection[str]) -> list[str]:
-        hidden = set(exclude)
-        found = now.indexed.search(asked.bag, _CANDIDATES + len(hidden)) if now.indexed else []
-        return [i for i in dict.fromkeys((*found, *now.fresh)) if i not in hidden]
-
-    def _index(self, known: Sequence[_Known]) -> None:
-        in_questions = Counter(word for one in known for word in one.bag)
-        self._snapshot = _Snapshot({one.entry.id: one for one in known}, _Index(known), (), in_questions)
-
-    def _read(self, entry: Entry, age: int) -> _Known:
-        words = self._words(entry.question)
-        bag = frozenset(words)
-        return _Known(entry, words, bag, " ".join(sorted(bag)), age)
-
-    def _words(self, text: str) -> tuple[str, ...]:
-        if self._analyser is None:
-            self._analyser = _analyser()
-        readable = text[:_LONGEST_CHARACTERS].encode("utf-8", "ignore").decode()
-        return tuple(self._analyser.analyze(unicodedata.normalize("NFKC", readable))[:_MOST_WORDS])
+    async def _found(self, index: Index | None, asked: Words, hidden: frozenset[str]) -> list[str]:
+        if index is None:
+            return []
+        try:
+            return await asyncio.to_thread(_candidates, index, asked, hidden)
+        except IndexUnusable as error:
+            log.warning("the memory's index could not be read and is built anew", why=str(error))
+            await self._keeper.distrust()
+            return []
 
 
 class MemoryModel:
@@ -198,7 +176,7 @@ class MemoryModel:
         Raises ModelUnavailable otherwise: who asks again did not want to hear it again.
         """
         started = time.perf_counter()
-        match = _nearest_to_last_question(self._memory, messages, 1)[0]
+        match = (await _nearest_to_last_question(self._memory, messages, 1))[0]
         if match.certainty < self._memory.near_certain:
             raise ModelUnavailable(f"memory is not certain enough ({match.certainty:.2f})")
         if any(message.role == "assistant" and match.entry.answer in message.content for message in messages):
@@ -226,119 +204,15 @@ class NearestMemory:
     ) -> Proposal:
         """Answer the last question. Raises ModelUnavailable if no entry shares a word with it."""
         started = time.perf_counter()
-        matches = _nearest_to_last_question(self._memory, messages, _VOTERS, self._exclude)
+        matches = await _nearest_to_last_question(self._memory, messages, _VOTERS, self._exclude)
         return await _proposal(_elected(matches), started, on_text)
 
 
-class _Index:
-    """Tantivy over the words of the questions: which entries are worth comparing with."""
-
-    def __init__(self, known: Sequence[_Known]) -> None:
-        import tantivy
-
-        self._tantivy = tantivy
-        builder = tantivy.SchemaBuilder()
-        builder.add_text_field("id", stored=True, tokenizer_name="raw")
-        builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")
-        self._schema = builder.build()
-        index = tantivy.Index(self._schema)
-        writer = index.writer(heap_size=15_000_000, num_threads=1)
-        for one in known:
-            writer.add_document(tantivy.Document(id=one.entry.id, words=" ".join(one.words)))
-        writer.commit()
-        writer.wait_merging_threads()
-        index.reload()
-        self._searcher = index.searcher()
-
-    def search(self, words: Collection[str], limit: int) -> list[str]:
-        """Ids of the entries that share words with these, the best by BM25 first. The words go in as terms, unparsed."""
-        query, occur = self._tantivy.Query, self._tantivy.Occur
-        terms = [(occur.Should, query.term_query(self._schema, "words", word, "freq")) for word in words]
-        if not terms:
-            return []
-        hits = self._searcher.search(query.boolean_query(terms), limit).hits
-        return [str(self._searcher.doc(address)["id"][0]) for _, address in hits]
-
-
-def _analyser() -> Any:
-    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
-
-    builder = TextAnalyzerBuilder(Tokenizer.regex(_WORDS))
-    for step in (Filter.lowercase(), Filter.ascii_fold(), Filter.stemmer("english")):
-        builder = builder.filter(step)
-    return builder.build()
-
-
-def _likeness(asked: _Known, known: _Known, now: _Snapshot) -> float:
-    """0..1: half shared words, rare ones weighing more (Dice), half spelling."""
-    from rapidfuzz import fuzz
-
-    shared = now.weight(asked.bag & known.bag)
-    if not shared:
-        return 0.0
-    dice = 2 * shared / (now.weight(asked.bag) + now.weight(known.bag))
-    return (dice + fuzz.ratio(asked.spelling, known.spelling) / 100) / 2
-
-
-def _opposed(asked: _Known, known: _Known) -> bool:
-    """Whether what differs may turn the question round: a negation, a number, C# for C++, an opposite, a direction."""
-    ours, theirs = asked.bag - known.bag, known.bag - asked.bag
-    return (
-        asked.bag.isdisjoint(_NEGATIONS) != known.bag.isdisjoint(_NEGATIONS)
-        or asked.bag & _ASKS_FOR != known.bag & _ASKS_FOR
-        or any(c.isdigit() or c in "+#" for word in ours | theirs for c in word)
-        or any(_opposites(a, b) for a in ours for b in theirs)
-        or any(_swapped(asked.words, known.words, word) for word in _DIRECTIONS)
-    )
-
-
-def _opposites(a: str, b: str) -> bool:
-    prefixed = a in (f"un{b}", f"dis{b}", f"de{b}") or b in (f"un{a}", f"dis{a}", f"de{a}")
-    return prefixed or _OPPOSITES.get(a) == b or _OPPOSITES.get(b) == a
-
-
-def _swapped(a: Sequence[str], b: Sequence[str], direction: str) -> bool:
-    """Whether a word goes from left to right of the direction and another the other way: Word to PDF, PDF to Word."""
-    if direction not in a or direction not in b:
-        return False
-    here, there = a.index(direction), b.index(direction)
-    return not (set(a[:here]).isdisjoint(b[there + 1 :]) or set(a[here + 1 :]).isdisjoint(b[:there]))
-
-
-def _same_matter(asked: _Known, known: _Known, now: _Snapshot) -> float:
-    """1.0 unless both sides say something that the other does not: then less, and much less if that may be the opposite.
-
-    "What does api-first do?" is very like "What does local-first do?", and asks something else.
-    """
-    shared = asked.bag & known.bag
-    exchanged = min(now.weight(asked.bag - shared), now.weight(known.bag - shared)) / now.weight(shared)
-    return (_OPPOSED if _opposed(asked, known) else 1.0) / (1 + exchanged)
-
-
-def _unrivalled(known: _Known, score: float, alike: Sequence[tuple[_Known, float]]) -> float:
-    """Midway between how alike the questions are and how much nearer this one is than any with another answer.
-
-    The same question with an older answer is no rival: the newer answer has replaced it.
-    """
-    rival = next(
-        (
-            other_score
-            for other, other_score in alike
-            if other.entry.answer != known.entry.answer
-            and not (other.words == known.words and other.age < known.age)
-        ),
-        0.0,
-    )
-    if rival >= score:
-        return 0.0
-    return (score + (score - rival) / (1 - rival)) / 2
-
-
-def _nearest_to_last_question(
+async def _nearest_to_last_question(
     memory: Memory, messages: Sequence[Message], k: int, exclude: Collection[str] = ()
 ) -> list[Match]:
     question = next((message.content for message in reversed(messages) if message.role == "user"), "")
-    matches = memory.nearest(question, k, exclude=exclude)
+    matches = await memory.nearest(question, k, exclude=exclude)
     if not matches:
         raise ModelUnavailable("memory knows nothing near this question")
     return matches
@@ -363,3 +237,74 @@ async def _proposal(match: Match, started: float, on_text: OnText | None) -> Pro
         source=match.entry.source,
         certainty=match.certainty,
     )
+
+
+def _candidates(index: Index, asked: Words, hidden: frozenset[str]) -> list[str]:
+    """The best by the index, without those that are hidden: however many of them lead, others are found, too."""
+    limit = _CANDIDATES
+    while True:
+        found = index.search(asked.bag, limit)
+        ids = [entry_id for entry_id in found if entry_id not in hidden]
+        if len(ids) >= _CANDIDATES or len(found) < limit:
+            return ids[:_CANDIDATES]
+        limit = min(4 * limit, _CANDIDATES + len(hidden))
+
+
+def _ranked(
+    asked: Words, rows: Sequence[Known], index: Index | None, k: int, close: Mapping[str, float]
+) -> list[Match]:
+    """How certain one may be is told by the words alone; meaning only says what comes first."""
+    known = [_understood(row) for row in rows]
+    rarity = _rarity(index, asked, known)
+    alike = [(one, likeness(asked, one.words, rarity)) for one in known]
+    alike.sort(key=lambda pair: (pair[1], pair[0].words.inorder == asked.inorder, pair[0].age), reverse=True)
+    ranked = [(one, by_words, _score(one, by_words, close)) for one, by_words in alike]
+    ranked.sort(key=lambda each: each[2], reverse=True)
+    return [
+        Match(one.entry, score, _certainty(asked, one, by_words, alike, rarity))
+        for one, by_words, score in ranked[:k]
+        if score > 0
+    ]
+
+
+def _score(one: _Read, by_words: float, close: Mapping[str, float]) -> float:
+    """How near it is by words and, where it can be told, by meaning; what is not among the close is no closer than those."""
+    if not close:
+        return by_words
+    cosine = close.get(one.entry.id, min(close.values()))
+    return min(1.0, (1 - _MEANING) * by_words + _MEANING * max(0.0, cosine))
+
+
+def _certainty(
+    asked: Words, one: _Read, by_words: float, alike: Sequence[tuple[_Read, float]], rarity: Rarity
+) -> float:
+    return _unrivalled(one, by_words, alike) * same_matter(asked, one.words, rarity) if by_words else 0.0
+
+
+def _understood(row: Known) -> _Read:
+    entry = Entry(row.id, row.question, row.answer, row.source, row.topic)
+    return _Read(entry, read(row.question), (row.change, row.id))
+
+
+def _rarity(index: Index | None, asked: Words, known: Sequence[_Read]) -> Rarity:
+    words = asked.bag.union(*(one.words.bag for one in known))
+    return Rarity(dict.fromkeys(words, 0), 0) if index is None else index.rarity(words)
+
+
+def _unrivalled(known: _Read, score: float, alike: Sequence[tuple[_Read, float]]) -> float:
+    """Midway between how alike the questions are and how much nearer this one is than any with another answer.
+
+    The same question with an older answer is no rival: the newer answer has replaced it.
+    """
+    rival = next(
+        (
+            other_score
+            for other, other_score in alike
+            if other.entry.answer != known.entry.answer
+            and not (other.words.inorder == known.words.inorder and other.age < known.age)
+        ),
+        0.0,
+    )
+    if rival >= score:
+        return 0.0
+    return (score + (score - rival) / (1 - rival)) / 2

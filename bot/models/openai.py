@@ -4,75 +4,30 @@ The SDK is imported when the first question is asked. Nothing here fine-tunes, k
 and already shown.
 """
 
-import re
+import asyncio
+import contextlib
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from bot.errors import ModelUnavailable
+from bot.errors import ModelUnavailable, Withheld
 from bot.models import Meter, OnText
-from bot.models.patience import Patience, Refused, seconds_to_wait
-from bot.models.prices import Prices
+from bot.models.bills import Tab, Till
+from bot.models.openai_parameters import is_azure, parameters, without_refused
+from bot.models.openai_refusals import Fault, Refusals
+from bot.models.openai_stream import BROKEN, FILTER, LENGTH, TOOL, OpenAIHeard, ToldInStream
+from bot.models.patience import Listening, Patience, Refused, Silence, Waits, Work
+from bot.models.prices import Prices, unpriced
 from storage.values import Message, Proposal
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionChunk
-
-_REASONS = re.compile(r"^(ft:)?(gpt-([5-9]|\d\d)|o\d)")
-_OPTIONAL = (
-    "temperature",
-    "logprobs",
-    "reasoning_effort",
-)  # a server that refuses one of these is asked without it
+    from openai import APIStatusError, AsyncOpenAI
 
 
-def parameters(model: str, effort: str | None, max_output_tokens: int) -> dict[str, Any]:
-    """What a request says besides model and messages.
-
-    A model that reasons accepts neither temperature nor log-probabilities; one that cannot reason knows no effort.
-    None leaves the effort to the vendor, whose default is to reason where the model can.
-    """
-    can_reason = _REASONS.match(model) is not None
-    reasons = effort != "none" if effort is not None else can_reason
-    chosen: dict[str, Any] = {"max_completion_tokens": max_output_tokens}
-    if effort is not None and (reasons or can_reason):
-        chosen["reasoning_effort"] = effort
-    if not reasons:
-        chosen |= {"temperature": 0.0, "logprobs": True}
-    return chosen
-
-
-@dataclass
-class _Heard:
-    """What a stream has told so far."""
-
-    pieces: list[str] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    refusal: str = ""
-    finish: str | None = None
-    tokens_in: int = 0
-    tokens_out: int = 0
-    tokens_cached: int = 0
-    tokens_cache_written: int = 0
-
-    def take(self, chunk: "ChatCompletionChunk") -> str:
-        """Remember a chunk; its new text is returned."""
-        if chunk.usage is not None:
-            details = chunk.usage.prompt_tokens_details
-            self.tokens_in = chunk.usage.prompt_tokens
-            self.tokens_out = chunk.usage.completion_tokens
-            self.tokens_cached = (details.cached_tokens if details else 0) or 0
-            self.tokens_cache_written = getattr(details, "cache_write_tokens", 0) or 0
-        if not chunk.choices:
-            return ""
-        choice = chunk.choices[0]
-        self.finish = choice.finish_reason or self.finish
-        self.refusal += choice.delta.refusal or ""
-        if choice.logprobs and choice.logprobs.content:
-            self.logprobs += [token.logprob for token in choice.logprobs.content]
-        return choice.delta.content or ""
+class _Learned(Exception):
+    """The server does not know a parameter; the next request goes without it."""
 
 
 class OpenAIModel:
@@ -88,19 +43,26 @@ class OpenAIModel:
         base_url: str | None = None,
         timeout_s: float = 60.0,
         max_output_tokens: int = 1024,
-        reasoning_effort: str | None = None,
+        reasoning_effort: str | None = "none",
         prices: Prices | None = None,
+        waits: Waits | None = None,
     ) -> None:
         self._api_key = api_key
         self._model = model
-        self._base_url = base_url or None
+        self._base_url = base_url
         self._timeout_s = timeout_s
-        self._parameters = parameters(model, reasoning_effort, max_output_tokens)
+        self._waits = waits or Waits.within(timeout_s)
         self._max_output_tokens = max_output_tokens
+        self._parameters = parameters(model, reasoning_effort, max_output_tokens, base_url)
+        self._renamed = False
         self._prices = prices or Prices.read()
+        self._till = Till(self.kind, model, self._prices, max_output_tokens)
+        self._azure = is_azure(base_url)
         self._provider = f"The server at {base_url}" if base_url else "OpenAI"
+        self._refusals = Refusals(self._provider, model, own_server=base_url is not None, azure=self._azure)
         self._patience = Patience(self._provider, timeout_s)
         self._made: AsyncOpenAI | None = None
+        self._making = asyncio.Lock()
 
     @property
     def label(self) -> str:
@@ -111,38 +73,45 @@ class OpenAIModel:
     ) -> Proposal:
         """Reply to the conversation, within `timeout_s`. Raises `ModelUnavailable`, also for a stream that breaks off."""
         since = time.monotonic()
-        heard = await self._patience.answer(lambda: self._attempt(messages, on_text))
-        text = "".join(heard.pieces).strip()
-        self._check_whole(heard, text)
-        cost = self._prices.cost(
-            self._model,
-            heard.tokens_in,
-            heard.tokens_cached,
-            heard.tokens_out,
-            tokens_cache_written=heard.tokens_cache_written,
-        )
+        heard, tab = await self._patience.answer(lambda: self._attempt(messages, on_text, meter))
+        self._check_whole(heard)
+        assert tab.bill is not None
         return Proposal(
-            text=text,
+            text=heard.text,
             kind=self.kind,
             model=self._model,
             seconds=time.monotonic() - since,
-            tokens_in=heard.tokens_in,
-            tokens_out=heard.tokens_out,
-            tokens_cached=heard.tokens_cached,
-            cost_usd=cost or 0.0,
+            tokens_in=tab.bill.tokens_in,
+            tokens_out=tab.bill.tokens_out,
+            tokens_cached=tab.bill.tokens_cached,
+            cost_usd=tab.bill.cost_usd or 0.0,
             logprobs=tuple(heard.logprobs),
-            finish="length" if heard.finish == "length" else "stop",
+            finish="length" if heard.end == LENGTH else "stop",
         )
 
     async def check(self) -> str:
         """One sentence for `apprentice doctor`: the key works and the model exists. Raises `ModelUnavailable`."""
         models = await self._patience.answer(self._models)
+        price = "" if self._prices.known(self._model) else f" {unpriced(self._model)}"
+        if self._azure and self._model not in models:
+            # Azure lists its models, and not the deployments by whose names they are asked.
+            shows = f"whether it has a deployment {self._model} shows when it is asked"
+            return f"{self._provider} accepts the key; {shows}.{price}"
         if self._model not in models:
-            raise ModelUnavailable(self._no_model())
+            raise ModelUnavailable(self._refusals.no_model)
         ends = models[self._model]
         until = f" It is switched off on {ends}: set OPENAI_MODEL to another one before." if ends else ""
-        price = "" if self._prices.known(self._model) else f" {_no_price(self._model)}"
         return f"{self._provider} accepts the key and offers {self._model}.{until}{price}"
+
+    async def ends_on(self) -> date | None:
+        """The day on which the model is switched off; None where the server does not tell. Raises `ModelUnavailable`."""
+        models = await self._patience.answer(self._models)
+        base = self._model.split(":")[1] if self._model.startswith("ft:") else None
+        day = models.get(self._model) or (models.get(base) if base else None)
+        try:
+            return date.fromisoformat(day[:10]) if day else None
+        except ValueError:
+            return None
 
     async def close(self) -> None:
         """Close the connections, if there are any."""
@@ -150,132 +119,158 @@ class OpenAIModel:
         if made is not None:
             await made.close()
 
-    def _client(self) -> "AsyncOpenAI":
-        if self._made is None:
-            from openai import AsyncOpenAI
+    async def _client(self) -> "AsyncOpenAI":
+        """Made for the first question, in a thread: importing the SDK takes as long as many clicks may wait."""
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+            return self._made
 
-            self._made = AsyncOpenAI(
-                api_key=self._api_key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0
-            )
-        return self._made
+    def _make(self) -> "AsyncOpenAI":
+        import httpx2
+        from openai import AsyncOpenAI
 
-    async def _attempt(self, messages: Sequence[Message], on_text: OnText | None) -> _Heard:
-        client = self._client()
+        limits = httpx2.Timeout(self._timeout_s, connect=self._waits.connect_s)
+        return AsyncOpenAI(api_key=self._api_key, base_url=self._base_url, timeout=limits, max_retries=0)
+
+    async def _attempt(
+        self, messages: Sequence[Message], on_text: OnText | None, meter: Meter | None
+    ) -> tuple[OpenAIHeard, Tab]:
+        while True:
+            with contextlib.suppress(_Learned):
+                return await self._ask(messages, on_text, meter)
+
+    async def _ask(
+        self, messages: Sequence[Message], on_text: OnText | None, meter: Meter | None
+    ) -> tuple[OpenAIHeard, Tab]:
+        client = await self._client()
+        heard = OpenAIHeard()
+        learned = False
+        try:
+            async with self._till.attempt(messages, heard, meter) as tab:
+                async with contextlib.aclosing(self._pieces(client, messages, heard)) as pieces:
+                    async for piece in pieces:
+                        if on_text is not None:
+                            await on_text(piece)
+                tab.whole = True
+        except Refused as refused:
+            learned = self._learn(refused)
+            if not learned:
+                raise
+        if learned:
+            raise _Learned
+        return heard, tab
+
+    async def _pieces(
+        self, client: "AsyncOpenAI", messages: Sequence[Message], heard: OpenAIHeard
+    ) -> AsyncGenerator[str, None]:
+        """The answer's text as it comes. Raises `Refused` for everything that a server can do wrong."""
         import httpx2
         import openai
 
-        heard = _Heard()
+        listening = Listening(self._waits)
+        begun = False
         try:
-            await self._listen(client, messages, heard, on_text)
-        except openai.BadRequestError as error:
-            if error.param not in self._parameters or error.param not in _OPTIONAL:
-                raise self._refused(error) from error
-            del self._parameters[error.param]
-            raise Refused(f"{self._provider} does not know {error.param}.", again=True, wait_s=0.0) from error
-        except (openai.APIError, httpx2.HTTPError) as error:
-            if heard.pieces:
-                raise Refused(f"{self._provider} broke off in the middle of its answer.") from error
-            raise self._refused(error) from error
-        if heard.finish is None:
-            raise Refused(f"{self._provider} broke off in the middle of its answer.", again=not heard.pieces)
-        return heard
+            async with contextlib.aclosing(self._chunks(client, messages, listening)) as chunks:
+                async for chunk in chunks:
+                    piece = heard.take(chunk)
+                    if piece:
+                        begun = listening.begun = True
+                        yield piece
+        except Silence as silence:
+            after_s = self._waits.between_s if silence.begun else self._waits.first_s
+            raise self._refusals.silent(begun=silence.begun, after_s=after_s) from silence
+        except openai.APIStatusError as error:
+            raise self._refusals.of(_fault(error)) from error
+        except openai.APIConnectionError as error:
+            never_sent = (
+                httpx2.ConnectError,
+                httpx2.ConnectTimeout,
+                httpx2.PoolTimeout,
+                httpx2.UnsupportedProtocol,
+            )
+            if isinstance(error.__cause__, never_sent):
+                raise self._refusals.unreachable from error
+            raise self._refusals.broken(begun=begun) from error
+        except httpx2.HTTPError as error:
+            raise self._refusals.broken(begun=begun) from error
+        except (openai.APIError, ToldInStream) as error:
+            raise self._refusals.of(Fault.of(0, error.body, str(error)), begun=begun) from error
+        except ValueError as error:
+            raise self._refusals.broken(begun=begun, why=" with something that cannot be read") from error
+        if heard.end is None or heard.end == BROKEN:
+            raise self._refusals.broken(begun=begun)
 
-    async def _listen(
-        self, client: "AsyncOpenAI", messages: Sequence[Message], heard: _Heard, on_text: OnText | None
-    ) -> None:
+    async def _chunks(
+        self, client: "AsyncOpenAI", messages: Sequence[Message], listening: Listening
+    ) -> AsyncGenerator[object, None]:
+        """Each chunk as JSON; the whole answer at once where a server does not stream."""
+        from openai import AsyncStream
+
         turns: Any = [{"role": message.role, "content": message.content} for message in messages]
-        stream = await client.chat.completions.create(
-            model=self._model,
-            messages=turns,
-            stream=True,
-            stream_options={"include_usage": True},
-            **self._parameters,
+        asking = client.chat.completions.with_raw_response.create(
+            model=self._model, messages=turns, stream=True, **self._parameters
         )
+        reply = await listening.next(asking)
+        if "json" in reply.headers.get("content-type", ""):
+            yield json.loads(await listening.next(reply.http_response.aread()))
+            return
+        stream = reply.parse(to=AsyncStream[object])
         async with stream:
-            async for chunk in stream:
-                piece = heard.take(chunk)
-                if piece:
-                    heard.pieces.append(piece)
-                    if on_text is not None:
-                        await on_text(piece)
+            chunks = aiter(stream)
+            while (chunk := await listening.next(anext(chunks, stream))) is not stream:
+                yield chunk
+
+    def _learn(self, refused: Refused) -> bool:
+        """Whether a refusal is about a parameter that can be done without, or called something else."""
+        import openai
+
+        error = refused.__cause__
+        about_request = isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
+        if not about_request or refused.work is not Work.NONE:
+            return False
+        assert isinstance(error, openai.APIStatusError)
+        told = _fault(error)
+        accepted = without_refused(self._parameters, told.param, told.words, renamed=self._renamed)
+        if accepted is None:
+            return False
+        self._renamed = self._renamed or len(accepted) == len(self._parameters)
+        self._parameters = accepted
+        return True
 
     async def _models(self) -> dict[str, str | None]:
         """Names of the models that the key may use, with the day on which each is switched off."""
-        client = self._client()
+        client = await self._client()
         import openai
 
         try:
             page = await client.models.list()
+        except openai.APIStatusError as error:
+            raise self._refusals.of(_fault(error)) from error
         except openai.APIError as error:
-            raise self._refused(error) from error
+            raise self._refusals.unreachable from error
         days = {model.id: getattr(model, "shutdown_date", None) for model in page.data}
         return {name: str(day) if day else None for name, day in days.items()}
 
-    def _check_whole(self, heard: _Heard, text: str) -> None:
-        if heard.finish == "content_filter":
-            raise ModelUnavailable(f"{self._provider}'s content filter withheld the answer.")
-        if not text and heard.refusal:
-            raise ModelUnavailable(f"{self._provider}'s model declined: {heard.refusal}")
-        if not text and heard.finish == "length":
+    def _check_whole(self, heard: OpenAIHeard) -> None:
+        if heard.end == FILTER:
+            raise self._refusals.withheld("answer").unavailable()
+        if heard.end == TOOL:
+            raise ModelUnavailable(
+                f"{self._model} wanted to call a tool instead of answering, and has none here.", fault=False
+            )
+        if heard.text:
+            return
+        if heard.refusal:
+            raise Withheld(f"{self._model} declined to answer: {heard.refusal}")
+        if heard.end == LENGTH:
             raise ModelUnavailable(
                 f"{self._model} spent all {self._max_output_tokens} tokens on thinking. Raise API_MAX_OUTPUT_TOKENS or "
-                "lower OPENAI_REASONING_EFFORT."
+                "lower OPENAI_REASONING_EFFORT.",
+                fault=False,
             )
-        if not text:
-            raise ModelUnavailable(f"{self._model} gave an empty answer.")
-
-    def _no_model(self) -> str:
-        return f"{self._provider} offers no model {self._model} to this key. Set OPENAI_MODEL to one that it has."
-
-    def _refused(self, error: Exception) -> Refused:
-        """The vendor's error in words, and whether it may pass."""
-        import openai
-
-        code = getattr(error, "code", None)
-        if isinstance(error, openai.APITimeoutError):
-            return Refused(f"{self._provider} did not answer within {self._timeout_s:g} s.")
-        if not isinstance(error, openai.APIStatusError):
-            if isinstance(error, openai.APIConnectionError):
-                return Refused(
-                    f"{self._provider} cannot be reached. Check the network and OPENAI_BASE_URL.", again=True
-                )
-            return Refused(f"{self._provider} could not finish the answer: {_message(error)}", again=True)
-        wait_s = _wait_s(error.response.headers)
-        status = error.status_code
-        if status == 401:
-            return Refused(f"{self._provider} refuses the key. Set OPENAI_API_KEY to a valid one.")
-        if code in ("insufficient_quota", "billing_hard_limit_reached"):
-            return Refused(
-                f"{self._provider} says that the quota is used up. Add credit to the account, or wait for the next month."
-            )
-        if status == 429:
-            return Refused(f"{self._provider} limits how fast it may be asked.", again=True, wait_s=wait_s)
-        if code == "model_not_found" or status == 404:
-            return Refused(self._no_model())
-        if status == 403:
-            return Refused(f"{self._provider} does not let this key use {self._model}: {_message(error)}")
-        if code in ("content_filter", "content_policy_violation"):
-            return Refused(f"{self._provider}'s content filter refused the question.")
-        if code == "context_length_exceeded":
-            return Refused(f"The question is too long for {self._model}. Please shorten it.")
-        if status in (408, 409) or status >= 500:
-            return Refused(f"{self._provider} is out of order (HTTP {status}).", again=True, wait_s=wait_s)
-        return Refused(f"{self._provider} does not accept the question: {_message(error)}")
+        raise ModelUnavailable(f"{self._model} gave an empty answer.")
 
 
-def _wait_s(headers: Any) -> float | None:
-    exact = seconds_to_wait(headers.get("retry-after-ms"))
-    return exact / 1000 if exact is not None else seconds_to_wait(headers.get("retry-after"))
-
-
-def _message(error: Exception) -> str:
-    """The vendor's own sentence, which may not be shown whole: some of them repeat the key."""
-    body = getattr(error, "body", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    return re.sub(r"\bsk-\S+", "sk-...", str(told or error))[:300]
-
-
-def _no_price(model: str) -> str:
-    return (
-        f"The price of {model} is not known, so its costs are counted as 0: add it to bot/models/prices.json."
-    )
+def _fault(error: "APIStatusError") -> Fault:
+    return Fault.of(error.status_code, error.body, str(error), error.response.headers)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.errors import PublicError
+from bot.money import Ledger
+from bot.money_limits import Calendar
 from bot.schedule import Clock, describe, next_times, parse_schedule
 from bot.serving import Serving
 from bot.slack import text
@@ -20,6 +22,7 @@ from training.evaluating import Evaluations
 from training.runs import Declined, Runs
 
 TRAIN = "train"
+NO_LEDGER = "No API model is set up, so nothing is spent."
 
 Ack = Callable[..., Awaitable[Any]]
 
@@ -56,6 +59,7 @@ class Admin:
         self._reports = reports
         self._clock = clock
         self._rules = rules
+        self.ledger: Ledger | None = None
         self.trouble: Callable[[], str] = lambda: ""
         self.decisions = Decisions(
             store,
@@ -157,17 +161,22 @@ class Admin:
         return version
 
     async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/apprentice help | status | models | promote NAME | rollback`"""
+        """`/apprentice help | status | spending | models | promote NAME | rollback`"""
         await ack()
         verb, rest = _verb(body)
         person = _person(body)
         if verb == "status":
             await respond(text=await self._status())
-        elif verb in {"models", "promote", "rollback"}:
+        elif verb in {"models", "promote", "rollback", "spending"}:
             if not self._is_admin(body):
                 await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
                 return
-            actions = {"models": self._models, "promote": self._promote_named, "rollback": self._roll_back}
+            actions = {
+                "models": self._models,
+                "promote": self._promote_named,
+                "rollback": self._roll_back,
+                "spending": self._spending,
+            }
             await respond(text=await _said(actions[verb](person, rest)))
         elif verb in {"", "help"}:
             await respond(text=text.HELP)
@@ -177,7 +186,7 @@ class Admin:
     async def _status(self) -> str:
         team = self._rules.team
         current = await self._store.current(team)
-        month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        month = Calendar(self._rules.timezone).month(now())
         words = text.status(
             tally=await self._store.tally(team),
             serving=f"{self._rules.base_label}{f' + {current.name}' if current else ''}",
@@ -188,12 +197,17 @@ class Admin:
             spent_month=await self._store.spent_since(team, month),
             duels=tally_line(await self._store.duel_tally(team)),
         )
+        if self.ledger is not None:
+            words = "\n".join([words, *await self.ledger.status_lines()])
         return text.with_trouble(words, self.trouble())
 
     async def _models(self, _person: str, _words: str) -> str:
         team = self._rules.team
         versions = await self._store.models(team)
         return text.models(versions, await self._store.current(team), self._rules.base_label)
+
+    async def _spending(self, _person: str, _words: str) -> str:
+        return await self.ledger.listing() if self.ledger is not None else NO_LEDGER
 
     async def _promote_named(self, person: str, name: str) -> str:
         if not name:

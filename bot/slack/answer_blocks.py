@@ -22,6 +22,8 @@ def answer_messages(answered: Answered, *, feedback: bool = True) -> list[dict[s
     parts = markdown.split(said, PART_LIMIT)
     messages = [_part(answered, words, number) for number, words in enumerate(parts)]
     below = [context(_who_answered(answered))]
+    if notice := answered.answer.route.get("notice"):
+        below.append(context(text.escape(str(notice))))
     if feedback and answered.candidate.finish != STOPPED:
         below += [rating_buttons(answered.answer.id), improve_button(answered.answer.id)]
     messages[-1]["blocks"] += below

@@ -22,6 +22,7 @@ from bot.slack import text
 from bot.slack.answer_blocks import answer_messages, asked_message
 from bot.slack.draft import Draft
 from bot.slack.feedback_blocks import consent_message
+from bot.slack.places import Places
 from bot.slack.trouble import UNREACHABLE, reason_of
 from bot.slack.whisper import Place, whisper
 from storage.asking import Answered, Taken
@@ -96,6 +97,7 @@ class Answering:
         self._team = team
         self._bot_user = bot_user
         self._lease_s = deadline_s + LEASE_MARGIN_S
+        self._places = Places(client)
         self._duels = duels
         self._solicitor = solicitor
         self._live: dict[str, _Live] = {}
@@ -157,6 +159,8 @@ class Answering:
         settings = taken.settings
         if not question.thread_ts:
             question = await self._with_its_message(question)
+        if not question.place and self._desk.panel.asks_apis:
+            question.place = await self._places.kind(question.channel)
         refusal = self._desk.refusal(question.text)
         if refusal is not None:
             await self._say(question, refusal)

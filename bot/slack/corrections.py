@@ -17,8 +17,7 @@ from bot.slack.feedback_blocks import About, answer_id_in, correction_view, noti
 from bot.slack.whisper import Place, place_of, whisper
 from bot.slack.windows import Ack, fill_window, open_window, values_of, written
 from storage.asking import Answered
-from storage.feedback import NewEntry
-from storage.records import Entry
+from storage.entries import NewEntry
 from storage.store import Store
 
 IMPROVE_TITLE = "Improve this answer"
@@ -53,13 +52,13 @@ class Corrections:
         *,
         team: str,
         bot_user: str,
-        learn: Callable[[Entry], Awaitable[None]],
+        remember: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._client = client
         self._team = team
         self._bot_user = bot_user
-        self._learn = learn
+        self._remember = remember
 
     def listen(self, app: AsyncApp) -> None:
         """Register what belongs to corrections."""
@@ -209,6 +208,4 @@ class Corrections:
             question=question, answer=better, source="a correction", author=author, answer_id=answer_id
         )
         await self._store.add_entries(self._team, [entry])
-        verified = await self._store.entry(self._team, question)
-        if verified is not None:
-            await self._learn(verified)
+        await self._remember()

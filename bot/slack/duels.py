@@ -5,7 +5,6 @@ written down: what a crash or Slack leaves undone is done by the next `tick`.
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -82,10 +81,11 @@ class Duels:
                 return None
         if question.surface == "duel":
             return Draw(ASKED)
-        if settings.duel_rate <= 0 or not settings.feedback:
+        rate = self._dueling.rate(settings)
+        if rate <= 0:
             return None
-        drawn = draws.share(await self._salt(), "duel", question.id)
-        return Draw(SAMPLED, settings.duel_rate) if drawn < settings.duel_rate else None
+        drawn = draws.share(await self._store.draw_salt(), "duel", question.id)
+        return Draw(SAMPLED, rate) if drawn < rate else None
 
     async def hold(self, question: Question, draw: Draw) -> bool:
         """Show two answers in the question's thread. May be called again after a crash: what stands is found again.
@@ -116,7 +116,7 @@ class Duels:
             await self._answered_by_one(question, draw, compared)
             return None
         first, second = compared.proposals
-        swapped = draws.share(await self._salt(), "order", question.id) < 0.5
+        swapped = draws.share(await self._store.draw_salt(), "order", question.id) < 0.5
         order = DuelOrder(
             draw.origin, draw.probability, swapped, closes_at=now() + timedelta(hours=self._rules.hours)
         )
@@ -242,9 +242,6 @@ class Duels:
         pause_s = min(LONGEST_PAUSE_S, 2.0**failures)
         self._failures[duel_id] = (failures + 1, time.monotonic() + pause_s)
         log.warning("the end of a duel is told later", duel=duel_id, error=why, again_in_s=pause_s)
-
-    async def _salt(self) -> str:
-        return await self._store.keepsake(draws.SALT, lambda: secrets.token_hex(16))
 
 
 def _parts_of(shown: DuelShown | None, messages: Sequence[Mapping[str, Any]]) -> dict[str, str]:

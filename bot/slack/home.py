@@ -5,7 +5,7 @@ It is drawn anew when somebody opens it and after each change they make there. W
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,6 +14,8 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.money_limits import Budgets, Calendar, limits_at, standing_of
+from bot.money_words import standing_line
 from bot.schedule import describe, next_times, parse_schedule
 from bot.slack import home_blocks, text
 from bot.slack.corrections import Corrections
@@ -38,6 +40,8 @@ class HomeRules:
     base_label: str
     policy: str
     policies: tuple[str, ...]
+    budgets: Budgets = field(default_factory=Budgets)
+    timezone: str = "UTC"
 
 
 class Home:
@@ -88,17 +92,21 @@ class Home:
         if person not in self._rules.admins:
             return None
         team = self._rules.team
+        moment, calendar = now(), Calendar(self._rules.timezone)
+        limits = limits_at(moment, self._rules.budgets, calendar)
+        standings = await standing_of(self._store, team, limits, calendar)
         runs = [run for run in await self._store.runs(team, limit=10) if run.report_ts]
         return AdminShown(
             schedule=_when(await self._store.schedule(team, TRAIN)),
             last_run=runs[0] if runs else None,
             report_link=await self._link_to(runs[0]) if runs else "",
-            spent_month=await self._store.spent_since(
-                team, now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-            ),
+            spent_month=await self._store.spent_since(team, calendar.month(moment)),
             waiting=(await self._store.tally(team)).waiting,
             policy=self._rules.policy,
             channels=tuple(await self._store.channels_with_settings(team)),
+            budgets=tuple(map(standing_line, standings)),
+            spent_in=await self._store.spent_by_channel(team, calendar.month(moment)),
+            channel_usd=self._rules.budgets.channel_month_usd,
         )
 
     async def _link_to(self, run: TrainingRun) -> str:

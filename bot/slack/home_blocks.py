@@ -1,10 +1,13 @@
 """The Home tab and the window of a channel's settings. Pure."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from bot.money_limits import usd
+from bot.money_words import channel_line
 from bot.slack import text
 from bot.slack.blocks import Block, button, context, plain, section
 from bot.slack.feedback_blocks import privacy_buttons, shortened
@@ -17,6 +20,7 @@ HOME_RATING, HOME_CHANNEL, HOME_EDIT = "home_rating", "home_channel", "home_edit
 GOOD, BAD, IMPROVE, WITHDRAW = "good", "bad", "improve", "withdraw"
 CHANNEL_VIEW = "channel_settings"
 INSTRUCTIONS, POLICY, DUEL_RATE, SWITCHES = "instructions", "policy", "duel_rate", "switches"
+BUDGET = "budget"
 FEEDBACK, FOLLOW_UPS = "feedback", "follow_ups"
 AS_THE_WORKSPACE = "workspace"
 INSTRUCTIONS_LIMIT = 3000
@@ -33,6 +37,9 @@ NO_CHANNELS = "No channel has settings of its own yet."
 TOO_LONG = "Please write at most 3,000 characters."
 NO_SUCH_POLICY = "Please choose one of the listed ways to answer."
 NO_SUCH_RATE = "Please choose one of the listed shares."
+NO_SUCH_BUDGET = (
+    "Please write an amount in US dollars such as 20 or 7.50, 0 for none at all, or leave it empty."
+)
 LOADING_CHANNEL = "_One moment…_"
 
 
@@ -48,7 +55,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class AdminShown:
-    """What admins see beyond that. `policy` is the workspace's."""
+    """What admins see beyond that. `policy` is the workspace's.
+
+    `budgets` are lines about how much of each is spent, `spent_in` is this month's US dollars by channel, `channel_usd` the
+    limit of a channel that has none of its own.
+    """
 
     schedule: str
     last_run: TrainingRun | None
@@ -57,6 +68,9 @@ class AdminShown:
     waiting: int
     policy: str
     channels: tuple[ChannelSettings, ...]
+    budgets: tuple[str, ...] = ()
+    spent_in: Mapping[str, float] = field(default_factory=dict)
+    channel_usd: float | None = None
 
 
 def home_view(shown: Shown, admin: AdminShown | None) -> dict[str, Any]:
@@ -116,6 +130,7 @@ def _admin_blocks(admin: AdminShown) -> list[Block]:
         f"*Next training:* {admin.schedule}",
         f"*Last report:* {_last_report(admin)}",
         f"*Spent on API models this month:* ${admin.spent_month:.2f}",
+        *(f"*Budget:* {line}" for line in admin.budgets),
         f"*Questions waiting for an answer:* {admin.waiting}",
     ]
     listed = admin.channels[:CHANNELS_SHOWN]
@@ -125,7 +140,7 @@ def _admin_blocks(admin: AdminShown) -> list[Block]:
         _header("For admins"),
         section("\n".join(lines)),
         _header("Channels"),
-        *([_channel(row, admin.policy) for row in listed] or [section(NO_CHANNELS)]),
+        *([_channel(row, admin) for row in listed] or [section(NO_CHANNELS)]),
         *([context(f"And {left} more; choose one below to see its settings.")] if left else []),
         _choose_channel(),
     ]
@@ -139,12 +154,16 @@ def _last_report(admin: AdminShown) -> str:
     return f"<{admin.report_link}|{line[:200]}>" if admin.report_link else line[:400]
 
 
-def _channel(row: ChannelSettings, policy: str) -> Block:
+def _channel(row: ChannelSettings, admin: AdminShown) -> Block:
+    policy = admin.policy
+    most = admin.channel_usd if row.budget_month_usd is None else row.budget_month_usd
+    money = channel_line(admin.spent_in.get(row.channel, 0.0), most)
     parts = [
         f"asks {text.POLICY_WORDS.get(row.policy or policy, row.policy or policy)}",
         f"{100 * row.duel_rate:.0f} % duels" if row.duel_rate else "no duels",
         "ratings" if row.feedback else "no ratings",
         *(["follow-ups without a mention"] if row.follow_ups else []),
+        *([money] if money else []),
     ]
     line = f"*<#{row.channel}>*\n{' · '.join(parts)}"
     if row.instructions:
@@ -173,8 +192,15 @@ def loading_view() -> dict[str, Any]:
     }
 
 
-def channel_view(row: ChannelSettings, *, policy: str, policies: Sequence[str]) -> dict[str, Any]:
-    """The window of a channel's settings; `policy` is the workspace's."""
+def channel_view(
+    row: ChannelSettings,
+    *,
+    policy: str,
+    policies: Sequence[str],
+    most_usd: float | None = None,
+    spent_usd: float = 0.0,
+) -> dict[str, Any]:
+    """The window of a channel's settings; `policy` and `most_usd` are what holds where a channel has none of its own."""
     instructions: Block = {
         "type": "plain_text_input",
         "action_id": INSTRUCTIONS,
@@ -203,9 +229,35 @@ def channel_view(row: ChannelSettings, *, policy: str, policies: Sequence[str]) 
             {**_input(INSTRUCTIONS, "Instructions for the model", instructions), "optional": True},
             _input(POLICY, "Who answers", _select(POLICY, choices, row.policy or AS_THE_WORKSPACE)),
             _input(DUEL_RATE, "Duels: two answers to pick from", _select(DUEL_RATE, DUEL_RATES, _rate(row))),
+            _budget_input(row, most_usd, spent_usd),
             {**_input(SWITCHES, "Also", _checkboxes(switches, on)), "optional": True},
         ],
     }
+
+
+def _budget_input(row: ChannelSettings, most_usd: float | None, spent_usd: float) -> Block:
+    default = "no limit" if most_usd is None else usd(most_usd)
+    element: Block = {
+        "type": "plain_text_input",
+        "action_id": BUDGET,
+        "max_length": 12,
+        "placeholder": plain(f"Empty: as the workspace ({default})"),
+    }
+    if row.budget_month_usd is not None:
+        element["initial_value"] = f"{row.budget_month_usd:.2f}".removesuffix(".00")
+    made = _input(BUDGET, "The most that API models may cost here in a month, in US dollars", element)
+    hint = f"This month so far: {usd(spent_usd)}. Once it is used up, only the local model and memory answer."
+    return {**made, "hint": plain(hint), "optional": True}
+
+
+def read_budget(written: str) -> float | None:
+    """An amount as an admin wrote it, None for an empty one. Raises ValueError for anything else."""
+    amount = written.strip().removeprefix("$").strip()
+    if not amount:
+        return None
+    if not re.fullmatch(r"\d{1,7}([.,]\d{1,2})?", amount, re.ASCII):
+        raise ValueError(written)
+    return float(amount.replace(",", "."))
 
 
 def _rate(row: ChannelSettings) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.money_limits import Calendar
 from bot.slack import home_blocks, text
 from bot.slack.feedback_blocks import notice_view
 from bot.slack.home import HomeRules
 from bot.slack.windows import Ack, fill_window, open_window, values_of, written
+from storage.records import now
 from storage.store import Store
 
 SETTINGS = "Channel settings"
@@ -57,7 +59,14 @@ class HomeChannels:
             return
         window = await open_window(self._client, body, home_blocks.loading_view())
         row = await self._store.channel_settings(self._rules.team, channel)
-        view = home_blocks.channel_view(row, policy=self._rules.policy, policies=self._rules.policies)
+        since = Calendar(self._rules.timezone).month(now())
+        view = home_blocks.channel_view(
+            row,
+            policy=self._rules.policy,
+            policies=self._rules.policies,
+            most_usd=self._rules.budgets.channel_month_usd,
+            spent_usd=(await self._store.spent(self._rules.team, since, channel)).usd,
+        )
         await fill_window(self._client, window, view)
 
     async def save(self, ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
@@ -77,6 +86,7 @@ class HomeChannels:
             instructions=str(given.get(home_blocks.INSTRUCTIONS) or "").strip(),
             policy="" if policy == home_blocks.AS_THE_WORKSPACE else policy,
             duel_rate=float(given[home_blocks.DUEL_RATE]),
+            budget_month_usd=home_blocks.read_budget(str(given.get(home_blocks.BUDGET) or "")),
             feedback=home_blocks.FEEDBACK in switches,
             follow_ups=home_blocks.FOLLOW_UPS in switches,
         )
@@ -94,4 +104,8 @@ class HomeChannels:
             errors[home_blocks.POLICY] = home_blocks.NO_SUCH_POLICY
         if given.get(home_blocks.DUEL_RATE) not in home_blocks.DUEL_RATES:
             errors[home_blocks.DUEL_RATE] = home_blocks.NO_SUCH_RATE
+        try:
+            home_blocks.read_budget(str(given.get(home_blocks.BUDGET) or ""))
+        except ValueError:
+            errors[home_blocks.BUDGET] = home_blocks.NO_SUCH_BUDGET
         return errors

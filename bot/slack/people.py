@@ -14,7 +14,6 @@ from bot.slack.feedback import Feedback
 from bot.slack.home import Home, HomeRules
 from bot.slack.home_channels import HomeChannels
 from bot.slack.shortcuts import Nominations
-from storage.records import Entry
 from storage.store import Store
 
 
@@ -39,11 +38,10 @@ class People:
         *,
         bot_user: str,
         remember: Callable[[], Awaitable[None]],
-        learn: Callable[[Entry], Awaitable[None]],
     ) -> Self:
-        """`remember` reads memory anew after deletions, `learn` lets it know one more entry."""
+        """`remember` lets memory take over what changed in the store."""
         team = rules.team
-        corrections = Corrections(store, client, team=team, bot_user=bot_user, learn=learn)
+        corrections = Corrections(store, client, team=team, bot_user=bot_user, remember=remember)
         home = Home(store, client, corrections, rules)
         return cls(
             feedback=Feedback(store, client, corrections, team=team, bot_user=bot_user),
@@ -51,7 +49,7 @@ class People:
             consents=Consents(
                 store, client, privacy, team=team, remember=remember, refresh_home=home.refresh
             ),
-            nominations=Nominations(store, client, corrections, team=team, bot_user=bot_user, learn=learn),
+            nominations=Nominations(store, client, corrections, team=team, bot_user=bot_user, remember=remember),
             home=home,
             channels=HomeChannels(store, client, rules, refresh=home.refresh),
         )

@@ -94,6 +94,7 @@ class Questions:
             "asker": event["user"],
             "text": text.question_text(event.get("text") or "", self._bot_user),
             "surface": surface,
+            "place": str(event.get("channel_type") or ""),
         }
 
     async def _surface(self, event: Mapping[str, Any]) -> str | None:

@@ -18,8 +18,8 @@ from bot.slack.feedback_blocks import answer_id_in, notice_view, said_in
 from bot.slack.shortcut_blocks import ANSWER, QUESTION, TOPIC, Chosen, nomination_view
 from bot.slack.whisper import Place, whisper
 from bot.slack.windows import Ack, fill_window, open_window, tell, values_of, written
-from storage.feedback import NewEntry
-from storage.records import Entry, Nomination
+from storage.entries import NewEntry
+from storage.records import Nomination
 from storage.store import Store
 
 SOURCE = "a colleague"
@@ -45,14 +45,14 @@ class Nominations:
         *,
         team: str,
         bot_user: str,
-        learn: Callable[[Entry], Awaitable[None]],
+        remember: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._client = client
         self._corrections = corrections
         self._team = team
         self._bot_user = bot_user
-        self._learn = learn
+        self._remember = remember
 
     def listen(self, app: AsyncApp) -> None:
         """Register what belongs to proposals."""
@@ -217,9 +217,7 @@ class Nominations:
             nomination_id=nomination.id,
         )
         await self._store.add_entries(self._team, [entry])
-        verified = await self._store.entry(self._team, nomination.question)
-        if verified is not None:
-            await self._learn(verified)
+        await self._remember()
         return await self._store.nomination_taken(nomination.id)
 
 

@@ -2,7 +2,6 @@
 quiet too. Nobody is asked twice on one day.
 """
 
-import secrets
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -31,7 +30,6 @@ class Solicitor:
         self._team = team
         self._rate = rate
         self._timezone = timezone
-        self._salt = ""
 
     def chance(self, settings: ChannelSettings) -> float | None:
         """How likely a rating is asked for in such a channel; None where nobody is asked."""
@@ -40,9 +38,7 @@ class Solicitor:
     async def after(self, answered: Answered, chance: float) -> None:
         """An answer was posted, and the chance stored: draw whether its asker is asked. A draw comes out the same again."""
         answer, asker = answered.answer, answered.question.asker
-        if not self._salt:
-            self._salt = await self._store.keepsake(draws.SALT, lambda: secrets.token_hex(16))
-        if draws.share(self._salt, "solicit", answer.id) >= chance:
+        if draws.share(await self._store.draw_salt(), "solicit", answer.id) >= chance:
             return
         if await self._store.rating_of(answer.id, rater=asker) is not None:
             return

@@ -48,6 +48,7 @@ POLICY_WORDS: Mapping[str, str] = {
     "api-first": "an API model first, then the local one",
     "both": "both, and the better answer is posted",
     "local-only": "only the local model",
+    "duel": "two models, and people pick the better answer",
 }
 REASONS: Mapping[str, str] = {
     "wrong": "It is wrong",
@@ -63,7 +64,7 @@ HELP = """*Ask me* by mentioning me in a channel or writing me a direct message.
 `/apprentice status` shows what answers and how it is rated, `/apprentice privacy` what I hold of you
 *For admins:* `/train` starts a training run · `/train status` · `/train cancel` · `/train schedule nightly at 03:00`
 `/eval` compares the models on held-out questions
-`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback`"""
+`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback` · `/apprentice spending`"""
 
 TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=none` or `epochs=5`.
 `/train status` shows the last runs · `/train cancel` stops the one that is running

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.benchmarks import bench_bot, bench_load, bench_memory
+from tests.benchmarks import bench_bot, bench_load, bench_memory, bench_routing
 from tests.benchmarks.figure import Figure
 
 BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = {
@@ -20,6 +20,17 @@ BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = 
         bench_memory.rightness,
         ("memory_near_certain_right", "memory_near_certain_answered"),
     ),
+    "memory of others": (bench_memory.others, ("memory_top1_stackfaq", "memory_top1_banking77")),
+    "memory of a million": (
+        bench_memory.million,
+        (
+            "memory_lookup_p95_ms",
+            "memory_start_million_ms",
+            "memory_rss_million_mb",
+            "memory_import_million_s",
+        ),
+    ),
+    "routing": (bench_routing.routing, ("router_mmlu_cpt50", "router_ece")),
     "core": (bench_bot.core, ("rss_mb_core",)),
     "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
     "load": (bench_load.load, ("ack_p99_ms_load", "lost_or_doubled", "press_p99_ms", "votes_lost")),

@@ -3,6 +3,8 @@
 Revision: 0004_answers, after 0003_consent_shown, 2026-11-23 02:05:00.000000
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Text
@@ -14,7 +16,7 @@ branch_labels = None
 depends_on = None
 
 
-def _json() -> sa.types.TypeEngine[object]:
+def _json() -> sa.types.TypeEngine[Any]:
     return sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql")
 
 
@@ -29,12 +31,20 @@ def upgrade() -> None:
     with op.batch_alter_table("channel_settings", schema=None) as batch_op:
         batch_op.add_column(sa.Column("budget_month_usd", sa.Float(), nullable=True))
     states = sa.Enum(
-        "reserved", "settled", "estimated", name="spend_state", native_enum=False, create_constraint=True, length=32
+        "reserved",
+        "settled",
+        "estimated",
+        name="spend_state",
+        native_enum=False,
+        create_constraint=True,
+        length=32,
     )
     with op.batch_alter_table("spend", schema=None) as batch_op:
         batch_op.add_column(sa.Column("channel", sa.String(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("state", states, nullable=False, server_default="settled"))
-        batch_op.add_column(sa.Column("tokens_cache_written", sa.Integer(), nullable=False, server_default="0"))
+        batch_op.add_column(
+            sa.Column("tokens_cache_written", sa.Integer(), nullable=False, server_default="0")
+        )
         batch_op.add_column(sa.Column("tokens_reasoning", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("price_version", sa.String(), nullable=False, server_default=""))
         batch_op.create_index(batch_op.f("ix_spend_state"), ["state"], unique=False)

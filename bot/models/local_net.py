@@ -1,0 +1,151 @@
+"""How a transformers model takes a step for rows of different length: any causal model, as it is.
+
+`Net` is what the batch asks; `bot.models.local_llama` is a faster one for models of the Llama family.
+"""
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+
+from bot.models.local_adapters import DoesNotFit, Update
+from bot.models.local_cache import Columns
+from bot.models.local_linear import Lora, Pair, Riders
+
+
+class Net(Protocol):
+    """A model with adapters beside it."""
+
+    riders: Riders
+    precision: str
+    together: bool  # whether rows can share a step
+
+    def fresh(self) -> Cache:
+        """An empty cache for one row."""
+
+    def logits(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, keep: torch.Tensor | None
+    ) -> torch.Tensor:
+        """What follows the last of `ids` (rows, tokens), for each row; `keep` says which columns are tokens."""
+
+    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+        """Add an adapter. Raises `DoesNotFit` and leaves nothing behind."""
+
+    def drop(self, adapter: str) -> None:
+        """Forget an adapter."""
+
+
+class AnyNet:
+    """Runs the transformers model itself, with adapters added by hooks."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.riders = Riders()
+        self.precision = str(model.dtype).removeprefix("torch.")
+        self._loras: dict[str, Lora] = {}
+        taken = inspect.signature(model.forward).parameters
+        self._positions = "position_ids" in taken
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self.together = True
+        self._remembers = True
+        self.together, self._remembers = self._what_fits()
+
+    def fresh(self) -> Cache:
+        """Every layer keeps all columns, so that rows can join: masks see to sliding windows."""
+        return DynamicCache() if self.together else DynamicCache(config=self.model.config)
+
+    def logits(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, keep: torch.Tensor | None
+    ) -> torch.Tensor:
+        """As `generate` calls the model."""
+        more: dict[str, Any] = {"position_ids": positions} if self._positions else {}
+        if keep is not None:
+            more["attention_mask"] = keep
+        if not self._remembers:
+            ids, more = self._from_the_start(ids, cache), {}
+        else:
+            more |= {"past_key_values": cache, "use_cache": True}
+        out: torch.Tensor = self.model(input_ids=ids, **more, **self._last_only).logits
+        return out[:, -1].float()
+
+    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+        """Each module gets a hook the first time that an adapter names it."""
+        modules = dict(self.model.named_modules())
+        for name, update in updates.items():
+            _check(name, update, modules.get(name))
+        for name, update in updates.items():
+            if name not in self._loras:
+                lora = self._loras[name] = Lora(len(update.up), self.riders)
+                modules[name].register_forward_hook(
+                    lambda _, inputs, output, lora=lora: lora.add(output, inputs[0])
+                )
+            to = {"device": self.model.device, "dtype": self.model.dtype}
+            self._loras[name].put(adapter, Pair(update.down.to(**to), update.up.to(**to)))
+
+    def drop(self, adapter: str) -> None:
+        """Its tensors are freed; the hooks stay, and add nothing."""
+        for lora in self._loras.values():
+            lora.drop(adapter)
+
+    def _from_the_start(self, ids: torch.Tensor, cache: Any) -> torch.Tensor:
+        cache.seen = torch.cat([getattr(cache, "seen", ids[:, :0]), ids], dim=1)
+        return torch.as_tensor(cache.seen)
+
+    def _what_fits(self) -> tuple[bool, bool]:
+        """Try it: rows together, else each with the model's own cache, else each without one."""
+        for self.together, self._remembers in ((True, True), (False, True)):
+            try:
+                if self._is_right():
+                    return self.together, self._remembers
+            except Exception as error:  # whatever an architecture that we do not know raises
+                why = f"{type(error).__name__}: {error}"
+                print(f"together={self.together}: {why}", flush=True)
+        return False, False
+
+    @torch.no_grad()
+    def _is_right(self) -> bool:
+        """Two rows that take steps with a cache see what each sees without one."""
+        size, device = int(self.model.get_input_embeddings().num_embeddings), self.model.device
+        texts = [
+            [(7 * index * index + 3) % size for index in range(9)],
+            [(5 * index + 1) % size for index in range(4)],
+        ]
+        columns, caches, told = Columns(), [], []
+        for text in texts:
+            cache = self.fresh()
+            ids = torch.tensor([text[:-1]], device=device)
+            self.logits(ids, torch.arange(len(text) - 1, device=device)[None], cache, None)
+            caches.append(cache)
+            if self.together:
+                columns.join(cache.layers)
+        last = torch.tensor([[text[-1]] for text in texts], device=device)
+        positions = torch.tensor([[len(text) - 1] for text in texts], device=device)
+        if self.together:
+            columns.prepare()
+            told = list(self.logits(last, positions, columns, columns.keep_mask(device)))
+        else:
+            told = [
+                self.logits(last[row : row + 1], positions[row : row + 1], cache, None)[0]
+                for row, cache in enumerate(caches)
+            ]
+        for text, seen in zip(texts, told, strict=True):
+            plain = self.model(input_ids=torch.tensor([text], device=device), use_cache=False).logits[0, -1]
+            error = float((seen - plain.float()).abs().max())
+            if not error <= 0.05 * float(plain.float().std()) + 1e-4:
+                return False
+        return True
+
+
+def _check(name: str, update: Update, module: torch.nn.Module | None) -> None:
+    if module is None:
+        raise DoesNotFit(f"The base model has no {name}.")
+    weight: Any = getattr(module, "weight", None)
+    shape = (len(update.up), update.down.shape[1])
+    sizes = (
+        getattr(module, "out_features", getattr(module, "nf", None)),
+        getattr(module, "in_features", getattr(module, "nx", None)),
+    )
+    if weight is None or sizes != shape:
+        raise DoesNotFit(f"{name} is of shape {sizes} in the base model and {shape} in the adapter.")
