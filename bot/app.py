@@ -35,6 +35,7 @@ from bot.slack.people import People
 from bot.slack.questions import Questions
 from bot.slack.reports import ReportRules, Reports
 from bot.slack.service import SlackService
+from bot.slack.shutdowns import Shutdowns
 from bot.slack.solicit import Solicitor
 from bot.slack.spending import BudgetNotices
 from bot.slack.trouble import reason_of, retry_handlers
@@ -48,6 +49,7 @@ from storage.store import Store
 TICK_S = 1.0
 REFRESH_TICKS = 5
 RECOVER_TICKS = 3600
+ENDS_TICKS, ENDS_FIRST = 6 * 3600, 60
 LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
 
 log = structlog.get_logger(__name__)
@@ -275,6 +277,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     questions = _questions(parts, shop, duels)
     notices = BudgetNotices(store, client, shop.ledger, team=identity.team, channel=place.admin_channel)
     await notices.start()
+    shutdowns = Shutdowns(store, client, shop.apis, team=identity.team, channel=place.admin_channel)
     clock = await _clock(settings, shop, questions, duels, reports, notices, parts.access, identity.team)
     people = People.build(
         store,
@@ -292,6 +295,8 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         reports=reports,
         clock=clock,
         rules=_admin_rules(settings, place, identity),
+        ledger=shop.ledger,
+        figures=shop.figures,
     )
     app = _bolt(place, client)
     unclaimed.listen(app)
@@ -302,6 +307,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     parts.access.listen(app, team=identity.team, bot_user=identity.bot_user)
     service = _service(parts, app, shop, questions)
     admin.trouble = service.trouble
+    reports.figures = shop.figures
     return Bot(
         workshop=shop,
         place=place,
@@ -436,6 +442,8 @@ async def _clock(
             await shop.judge.refresh()
         if count % RECOVER_TICKS == 0:
             await shop.ledger.recover()
+        if count % ENDS_TICKS == ENDS_FIRST:
+            shutdowns.tick()
 
     async def tick() -> None:
         if access.lost is None:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -19,6 +19,7 @@ from bot import routing
 from bot.desk import Desk, DeskRules
 from bot.errors import PublicError
 from bot.faq import read_faq
+from bot.figures import Figures
 from bot.judge import RouterJudge
 from bot.lineup import api_models, engine_of, has_local_model, meaning_of, usual_cost
 from bot.models import AnswerModel
@@ -95,6 +96,7 @@ class Workshop:
     privacy: Privacy
     ledger: Ledger
     judge: RouterJudge
+    figures: Figures
     refit: Refit
     worker: str
 
@@ -169,6 +171,7 @@ class Workshop:
             privacy=Privacy(store, team=team),
             ledger=ledger,
             judge=judge,
+            figures=Figures(store, team=team, usual_api_usd=lambda: _first_price(judge, apis)),
             refit=Refit(store, judge, team=team, apis=[kind for kind in routing.APIS if kind in apis]),
             worker=worker,
         )
@@ -204,6 +207,12 @@ class Workshop:
                 await close()
         await self.ledger.close()
         await self.store.close()
+
+
+def _first_price(judge: RouterJudge, apis: Mapping[str, AnswerModel]) -> float | None:
+    """What an answer of the API model that would be asked first costs; None where there is none."""
+    first = next((kind for kind in routing.APIS if kind in apis), None)
+    return judge.prices(first).cost_api_usd if first else None
 
 
 def _desk_rules(settings: Settings) -> DeskRules:

@@ -147,7 +147,7 @@ def test_any_family_writes_what_generate_writes(family: str) -> None:
     assert written(net, asked) == expected
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2"])
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 def test_base_and_two_adapters_share_a_batch(family: str, tmp_path: Path) -> None:
     """Each row has its own adapter; one that left leaves nothing behind."""
     folders = [adapter(tiny(family), tmp_path / str(seed), seed) for seed in (1, 2)]
@@ -174,7 +174,7 @@ def test_the_starter_and_real_weights_write_what_generate_writes(shared_data: Pa
     """Trained weights, sixteen at once."""
     for folder in (STARTER, *sorted((shared_data / "tinylm").glob("*-hf"))):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        asked = rows(prompts(100, 16), [None] * 16)
+        asked = rows(prompts(100, 16), [None] * 16, tokens=4)
         expected = generated(model, asked)
         assert written(LlamaNet(model), asked) == expected
 
@@ -213,7 +213,7 @@ def test_how_sure_it_was_is_told_for_each_token() -> None:
     model = tiny("llama")
     (row,) = rows(prompts(120, 1), [None])
     written(LlamaNet(model), [row])
-    logits = model(input_ids=torch.tensor([row.prompt])).logits[0, -1]
+    logits = model(input_ids=torch.tensor([row.prompt])).logits[0, -1].detach()
     known = torch.log_softmax(logits, dim=-1)
     first, second = known.topk(2).values.tolist()
     assert row.margins[0] == pytest.approx(first - second, abs=1e-3)

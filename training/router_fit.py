@@ -242,9 +242,8 @@ def straight_head(
 
     mean = float(np.average(labels, weights=weights))
     rows, penalties = _side_by_side(blocks, chosen, len(labels))
-    at: Numbers = np.linalg.solve(
-        rows.T @ (rows * weights[:, None]) + np.diag(penalties), rows.T @ (weights * (labels - mean))
-    )
+    inner = rows.T @ (rows * weights[:, None]) + np.diag(penalties)
+    at = np.asarray(np.linalg.solve(inner, rows.T @ (weights * (labels - mean))), dtype=np.float64)
     return Head(mean, _by_block(blocks, chosen, at))
 
 

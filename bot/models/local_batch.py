@@ -16,7 +16,10 @@ from bot.models.local_weights import Weights
 
 _CHUNK = 128  # tokens of prompts read between two steps while somebody is being answered
 _CHUNK_ALONE = 512
-_NO_MEMORY = "The question needs more memory than is free on {device}. Please shorten it, or set LOCAL_MODEL to a smaller model."
+_NO_MEMORY = (
+    "The question needs more memory than is free on {device}. "
+    "Please shorten it, or set LOCAL_MODEL to a smaller model."
+)
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.errors import PublicError
+from bot.figures import Figures
 from bot.money import Ledger
 from bot.money_limits import Calendar
 from bot.schedule import Clock, describe, next_times, parse_schedule
@@ -22,7 +23,6 @@ from training.evaluating import Evaluations
 from training.runs import Declined, Runs
 
 TRAIN = "train"
-NO_LEDGER = "No API model is set up, so nothing is spent."
 
 Ack = Callable[..., Awaitable[Any]]
 
@@ -52,6 +52,8 @@ class Admin:
         reports: Reports,
         clock: Clock,
         rules: AdminRules,
+        ledger: Ledger,
+        figures: Figures,
     ) -> None:
         self._store = store
         self._runs = runs
@@ -59,7 +61,8 @@ class Admin:
         self._reports = reports
         self._clock = clock
         self._rules = rules
-        self.ledger: Ledger | None = None
+        self._ledger = ledger
+        self._figures = figures
         self.trouble: Callable[[], str] = lambda: ""
         self.decisions = Decisions(
             store,
@@ -186,7 +189,6 @@ class Admin:
     async def _status(self) -> str:
         team = self._rules.team
         current = await self._store.current(team)
-        month = Calendar(self._rules.timezone).month(now())
         words = text.status(
             tally=await self._store.tally(team),
             serving=f"{self._rules.base_label}{f' + {current.name}' if current else ''}",
@@ -194,11 +196,9 @@ class Admin:
             policy=self._rules.policy,
             runs=await self._store.runs(team, limit=1),
             schedule=self._schedule_line(await self._store.schedule(team, TRAIN)),
-            spent_month=await self._store.spent_since(team, month),
             duels=tally_line(await self._store.duel_tally(team)),
         )
-        if self.ledger is not None:
-            words = "\n".join([words, *await self.ledger.status_lines()])
+        words = "\n".join([words, *await self._figures.lines(), *await self._ledger.status_lines()])
         return text.with_trouble(words, self.trouble())
 
     async def _models(self, _person: str, _words: str) -> str:
@@ -207,7 +207,7 @@ class Admin:
         return text.models(versions, await self._store.current(team), self._rules.base_label)
 
     async def _spending(self, _person: str, _words: str) -> str:
-        return await self.ledger.listing() if self.ledger is not None else NO_LEDGER
+        return await self._ledger.listing()
 
     async def _promote_named(self, person: str, name: str) -> str:
         if not name:

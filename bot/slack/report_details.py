@@ -41,7 +41,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Everything that the thread tells about a comparison. `names` are the versions' names by arm."""
+    """Everything that the thread tells about a comparison. `names` are the versions' names by arm, `answering` are lines on
+    how people's questions were answered lately."""
 
     title: str
     names: Mapping[str, str]
@@ -49,6 +50,7 @@ class Compared:
     comparison: Comparison
     asked: Mapping[str, Asked]
     dataset: DatasetVersion | None = None
+    answering: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def details_message(compared: Compared, *, key: str) -> dict[str, Any]:
     blocks: list[Block] = [section(f"*What was compared*\n{_arms(compared)}")]
     if compared.dataset is not None:
         blocks.append(section(f"*The data*\n{_dataset(compared.dataset)}"))
+    if compared.answering:
+        blocks.append(section("\n".join(compared.answering)))
     pairs = _pairs(compared)
     won = sorted((pair for pair in pairs if pair.gain > 0), key=lambda pair: -pair.gain)
     lost = sorted((pair for pair in pairs if pair.gain < 0), key=lambda pair: pair.gain)

@@ -19,6 +19,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import PublicError
+from bot.figures import Figures
 from bot.slack import report_blocks
 from bot.slack.charts import Chart, can_draw, loss_chart, score_chart
 from bot.slack.report_blocks import Comparison, Look
@@ -84,6 +85,7 @@ class Reports:
         self._client = client
         self._rules = rules
         self._thread = ReportThread(store, client)
+        self.figures: Figures | None = None
         self._look = Look.NATIVE
         self._drawn_at: dict[str, float] = {}
         self._judged: dict[str, _Judged] = {}
@@ -311,6 +313,7 @@ class Reports:
             comparison=judged.comparison,
             asked=await asyncio.to_thread(_asked, Path(dataset.path)) if dataset else {},
             dataset=dataset,
+            answering=await self.figures.lines() if self.figures is not None else (),
         )
 
     async def _standing(self, run: TrainingRun, judged: _Judged | None) -> Standing | None:

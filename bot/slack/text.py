@@ -133,7 +133,6 @@ def status(
     policy: str,
     runs: Sequence[TrainingRun],
     schedule: str,
-    spent_month: float,
     duels: str = "",
 ) -> str:
     """What `/apprentice status` says."""
@@ -154,7 +153,6 @@ def status(
         lines.append(f"*Last change:* by {who(promotion.by)} on {promotion.promoted_at:%Y-%m-%d %H:%M} UTC")
     if runs:
         lines.append(f"*Last run:* {run_line(runs[0])}")
-    lines.append(f"*Spent on API models this month:* ${spent_month:.2f}")
     return "\n".join(lines)
 
 

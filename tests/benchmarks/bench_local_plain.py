@@ -10,8 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.benchmarks.bench_local import questions
 
 
-def main(folder: str) -> None:
-    """Half of the questions are enough for one after another."""
+def main(folder: str, threads: int) -> None:
+    """A part of the questions is enough for one after another; 0 threads leaves the number to torch."""
+    if threads:
+        torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     seconds, tokens, each = 0.0, 0, []
@@ -30,4 +32,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
