@@ -4,8 +4,7 @@ With no Slack token it starts the local workspace and talks to that, over the sa
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +14,16 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.clockwork import Clockwork
 from bot.dueling import Dueling
 from bot.errors import ModelUnavailable, PublicError
 from bot.lineup import has_local_model
-from bot.refit import ROUTE
+from bot.money_limits import Budgets
 from bot.schedule import Clock
 from bot.settings import MANIFEST, Policy, Settings, forget_proxies
 from bot.slack import unclaimed
 from bot.slack.access import AUTH_ERRORS, Access, access_lost
-from bot.slack.admin import TRAIN, Admin, AdminRules
+from bot.slack.admin import Admin, AdminRules
 from bot.slack.answering import Answering
 from bot.slack.catchup import CatchUp
 from bot.slack.connection import Receiver, SocketMode
@@ -46,10 +46,6 @@ from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
 from storage.records import now
 from storage.store import Store
 
-TICK_S = 1.0
-REFRESH_TICKS = 5
-RECOVER_TICKS = 3600
-ENDS_TICKS, ENDS_FIRST = 6 * 3600, 60
 LOCAL_ADMINS, LOCAL_ADMIN_CHANNEL = ("U0ANN",), "C0ADMIN"
 
 log = structlog.get_logger(__name__)
@@ -83,6 +79,7 @@ class Bot:
     workshop: Workshop
     place: Place
     clock: Clock
+    clockwork: Clockwork
     questions: Questions
     duels: Duels
     reports: Reports
@@ -98,6 +95,7 @@ class Bot:
     async def stop(self) -> None:
         """Finish answers in progress, let go of runs, close everything. Trainers go on."""
         await self.clock.stop()
+        await self.clockwork.stop()
         await self.service.stop()
         await self.questions.stop()
         await self.duels.stop()
@@ -275,10 +273,16 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     )
     duels = _duels(settings, shop, client, identity)
     questions = _questions(parts, shop, duels)
-    notices = BudgetNotices(store, client, shop.ledger, team=identity.team, channel=place.admin_channel)
-    await notices.start()
-    shutdowns = Shutdowns(store, client, shop.apis, team=identity.team, channel=place.admin_channel)
-    clock = await _clock(settings, shop, questions, duels, reports, notices, parts.access, identity.team)
+    clockwork = Clockwork(
+        shop=shop,
+        questions=questions,
+        duels=duels,
+        reports=reports,
+        notices=BudgetNotices(store, client, shop.ledger, team=identity.team, channel=place.admin_channel),
+        shutdowns=Shutdowns(store, client, shop.apis, team=identity.team, channel=place.admin_channel),
+        access=parts.access,
+    )
+    clock = await clockwork.clock()
     people = People.build(
         store,
         client,
@@ -312,6 +316,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         workshop=shop,
         place=place,
         clock=clock,
+        clockwork=clockwork,
         questions=questions,
         duels=duels,
         reports=reports,
@@ -391,6 +396,8 @@ def _home_rules(settings: Settings, place: Place, identity: Identity) -> HomeRul
         base_label=settings.base_label,
         policy=settings.answer_policy.value,
         policies=tuple(policy.value for policy in Policy),
+        budgets=Budgets.of(settings),
+        timezone=settings.timezone,
     )
 
 
@@ -413,61 +420,6 @@ def _admin_rules(settings: Settings, place: Place, identity: Identity) -> AdminR
         timezone=settings.timezone,
         approvals=settings.promotion_approvals,
     )
-
-
-async def _clock(
-    settings: Settings,
-    shop: Workshop,
-    questions: Questions,
-    duels: Duels,
-    reports: Reports,
-    notices: BudgetNotices,
-    access: Access,
-    team: str,
-) -> Clock:
-    async def train(occasion: str) -> None:
-        asked = await shop.runs.request(
-            by="the schedule", occasion=f"{team}/{occasion}", options={"scheduled": True}
-        )
-        log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
-
-    ticks = itertools.count()
-    await shop.refit.look()
-
-    async def now_and_then(count: int) -> None:
-        if count % REFRESH_TICKS == 0:
-            await shop.remember()
-            await reports.tick()
-            await notices.tick()
-            await shop.judge.refresh()
-        if count % RECOVER_TICKS == 0:
-            await shop.ledger.recover()
-        if count % ENDS_TICKS == ENDS_FIRST:
-            shutdowns.tick()
-
-    async def tick() -> None:
-        if access.lost is None:
-            await questions.tick()
-            await duels.tick()
-        await shop.runs.tick()
-        await shop.evaluations.tick()
-        await now_and_then(next(ticks))
-
-    async def route(_occasion: str) -> None:
-        await shop.refit.fit()
-
-    for action, cron in ((TRAIN, settings.train_cron), (ROUTE, settings.router_cron)):
-        if await shop.store.schedule(team, action) is None:
-            await shop.store.set_schedule(
-                team=team,
-                action=action,
-                cron=cron,
-                timezone=settings.timezone,
-                enabled=True,
-                by="the settings",
-            )
-    actions: Mapping[str, Any] = {TRAIN: train, ROUTE: route}
-    return Clock(shop.store, actions=actions, tick=tick, tick_s=TICK_S)
 
 
 def _receiver(

@@ -175,7 +175,8 @@ class Desk:
     ) -> Case:
         """The question as it is put to the models."""
         settings = channel or ChannelSettings(team=question.team, channel=question.channel)
-        return Case(question, tuple(turns), settings, near=await self.panel.near(turns[-1].content))
+        near = await self.panel.near(question, turns[-1].content, private=self._private(question, settings))
+        return Case(question, tuple(turns), settings, near=near)
 
     def policy(self, channel: ChannelSettings) -> Policy:
         """The policy that holds in a channel."""
@@ -183,12 +184,15 @@ class Desk:
 
     def plan(self, case: Case) -> routing.Plan:
         """Who is asked about this question, in which order."""
-        private = routing.is_private(
-            case.question.place,
-            chosen=bool(case.channel.policy),
+        private = self._private(case.question, case.channel)
+        return routing.plan(self.policy(case.channel), self.panel.available, private=private)
+
+    def _private(self, question: Question, channel: ChannelSettings) -> bool:
+        return self.policy(channel) is Policy.LOCAL_ONLY or routing.is_private(
+            question.place,
+            chosen=bool(channel.policy),
             private_stays_local=self._rules.private_stays_local,
         )
-        return routing.plan(self.policy(case.channel), self.panel.available, private=private)
 
     async def turns(self, question: Question) -> list[Message]:
         """The conversation up to the question, as a model should see it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bot.errors import PublicError
-from bot.models import AnswerModel
+from bot.models import AnswerModel, Meter
 from bot.models.engine import Engine
 from bot.models.local import LocalEngine
 from bot.models.memory_meaning import OPENAI_URL, Embedder, EmbeddingModel, Meaning
@@ -63,8 +63,11 @@ def api_models(settings: Settings) -> dict[str, AnswerModel]:
     return models
 
 
-def meaning_of(settings: Settings, store: Store, team: str, folder: Path) -> Meaning | None:
-    """None where the operator named no model for embeddings. Raises `PublicError` where it cannot be used."""
+def meaning_of(settings: Settings, store: Store, team: str, folder: Path, meter: Meter) -> Meaning | None:
+    """None where the operator named no model for embeddings. Raises `PublicError` where it cannot be used.
+
+    `meter` watches what it costs to measure verified answers.
+    """
     if not settings.memory_embeddings:
         return None
     if importlib.util.find_spec("usearch") is None:
@@ -78,7 +81,7 @@ def meaning_of(settings: Settings, store: Store, team: str, folder: Path) -> Mea
         settings.memory_embeddings, url, key.get_secret_value() if key else "", settings.api_timeout_s
     )
     embedder = Embedder(model, Prices.chosen(settings.prices_file))
-    return Meaning(store, embedder, team=team, folder=folder)
+    return Meaning(store, embedder, team=team, folder=folder, meter=meter)
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -115,9 +115,14 @@ class Panel:
             return ""
         return f"it failed {breaker.faults} times in a row and is asked again in {breaker.rest_s:.0f} s"
 
-    async def near(self, text: str) -> tuple[Match, ...]:
-        """What memory has near a question, nearest first."""
-        return tuple(await self._memory.nearest(text, NEAREST))
+    async def near(self, question: Question, text: str, *, private: bool) -> tuple[Match, ...]:
+        """What memory has near a question, nearest first. The words of a private one go to nobody who measures meaning."""
+        if private or self._treasury is None:
+            return tuple(await self._memory.nearest(text, NEAREST))
+        meter = self._treasury.meter(
+            question_id=question.id, channel=question.channel, purpose="memory", most_usd=None
+        )
+        return tuple(await self._memory.nearest(text, NEAREST, may_leave=True, meter=meter))
 
     async def ask(
         self,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
+from threadpoolctl import threadpool_limits
 
 from bot import routing
 from bot.judge import RouterJudge, rated_answers
@@ -16,7 +17,7 @@ from storage.records import RouterVersion, now
 from storage.routing import Judged
 from storage.store import Store
 from training.router_near import Neighbours
-from training.router_value import Replacement, replacement
+from training.router_value import Prices, Replacement, replacement
 
 ROUTE = "route"
 """The name of the schedule."""
@@ -49,12 +50,7 @@ class Refit:
         if not judged or not self._apis:
             return None
         before = _known_to(incumbent, judged) if self._judge.knows.router is not None else None
-        made = await asyncio.to_thread(
-            replacement,
-            rated_answers(judged),
-            prices=self._judge.prices(self._apis[0]),
-            incumbent_rows=None if before is None else rated_answers(before),
-        )
+        made = await asyncio.to_thread(_fitted, judged, before, self._judge.prices(self._apis[0]))
         row = await self._keep(made)
         await self._judge.refresh()
         return row
@@ -81,6 +77,16 @@ class Refit:
                 usd, calls = sums.get(row.kind, (0.0, 0))
                 sums[row.kind] = (usd + row.cost_usd, calls + row.calls)
         return {kind: usd / calls for kind, (usd, calls) in sums.items() if calls}
+
+
+def _fitted(judged: Sequence[Judged], before: Sequence[Judged] | None, prices: Prices) -> Replacement:
+    # One thread of linear algebra: more of them would spin beside the bot and the local model and be no faster.
+    with threadpool_limits(1):
+        return replacement(
+            rated_answers(judged),
+            prices=prices,
+            incumbent_rows=None if before is None else rated_answers(before),
+        )
 
 
 def _known_to(incumbent: RouterVersion | None, judged: Sequence[Judged]) -> list[Judged] | None:

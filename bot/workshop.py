@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -96,8 +96,6 @@ class Workshop:
     privacy: Privacy
     ledger: Ledger
     judge: RouterJudge
-    figures: Figures
-    refit: Refit
     worker: str
 
     @classmethod
@@ -111,8 +109,9 @@ class Workshop:
         report_evaluation: Callable[[Evaluation], Awaitable[None]],
     ) -> Self:
         """Build everything; no model is loaded and no network is touched yet."""
+        ledger = Ledger.of(settings, store, team=team)
         folder = settings.data_dir / "memory"
-        meaning = meaning_of(settings, store, team, folder / team)
+        meaning = meaning_of(settings, store, team, folder / team, ledger.meter(purpose="memory"))
         memory = Memory(store, team=team, folder=folder, meaning=meaning)
         engine = engine_of(settings)
         serving = Serving(
@@ -124,27 +123,6 @@ class Workshop:
             examples=settings.examples_for_local,
         )
         apis = api_models(settings)
-        worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        evaluations = Evaluations(
-            store,
-            team=team,
-            folder=settings.data_dir,
-            bench=serving,
-            limit=settings.evaluation_limit,
-            worker=worker,
-            report=report_evaluation,
-        )
-        runs = Runs(
-            store,
-            team=team,
-            folder=settings.data_dir.resolve(),
-            finetuners={"local": LocalFineTuner(environment=child_environment())},
-            evaluations=evaluations,
-            rules=_run_rules(settings),
-            report=report_run,
-            worker=worker,
-        )
-        ledger = Ledger.of(settings, store, team=team)
         judge = RouterJudge(
             store, team=team, value_usd=settings.good_answer_usd, usual_cost=usual_cost(settings)
         )
@@ -156,7 +134,16 @@ class Workshop:
             system_prompt=settings.api_system_prompt,
             local_available=has_local_model(settings),
         )
-        desk = Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge)
+        worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        evaluations = Evaluations(
+            store,
+            team=team,
+            folder=settings.data_dir,
+            bench=serving,
+            limit=settings.evaluation_limit,
+            worker=worker,
+            report=report_evaluation,
+        )
         shop = cls(
             settings=settings,
             store=store,
@@ -165,20 +152,34 @@ class Workshop:
             engine=engine,
             serving=serving,
             apis=apis,
-            desk=desk,
-            runs=runs,
+            desk=Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge),
+            runs=_runs(settings, store, team, evaluations, report_run, worker),
             evaluations=evaluations,
             privacy=Privacy(store, team=team),
             ledger=ledger,
             judge=judge,
-            figures=Figures(store, team=team, usual_api_usd=lambda: _first_price(judge, apis)),
-            refit=Refit(store, judge, team=team, apis=[kind for kind in routing.APIS if kind in apis]),
             worker=worker,
         )
         await shop.judge.refresh()
         await shop.learn_sample_domain()
         await shop.remember()
         return shop
+
+    @property
+    def figures(self) -> Figures:
+        """What routing saved, in words."""
+        return Figures(self.store, team=self.team, usual_api_usd=self._first_price)
+
+    @property
+    def refit(self) -> Refit:
+        """The router's fit."""
+        apis = [kind for kind in routing.APIS if kind in self.apis]
+        return Refit(self.store, self.judge, team=self.team, apis=apis)
+
+    def _first_price(self) -> float | None:
+        """What an answer of the API model that would be asked first costs; None where there is none."""
+        first = next((kind for kind in routing.APIS if kind in self.apis), None)
+        return self.judge.prices(first).cost_api_usd if first else None
 
     async def learn_sample_domain(self) -> None:
         """Import the handbook once, into a workspace that has nothing of its own."""
@@ -209,10 +210,24 @@ class Workshop:
         await self.store.close()
 
 
-def _first_price(judge: RouterJudge, apis: Mapping[str, AnswerModel]) -> float | None:
-    """What an answer of the API model that would be asked first costs; None where there is none."""
-    first = next((kind for kind in routing.APIS if kind in apis), None)
-    return judge.prices(first).cost_api_usd if first else None
+def _runs(
+    settings: Settings,
+    store: Store,
+    team: str,
+    evaluations: Evaluations,
+    report: Callable[[TrainingRun], Awaitable[None]],
+    worker: str,
+) -> Runs:
+    return Runs(
+        store,
+        team=team,
+        folder=settings.data_dir.resolve(),
+        finetuners={"local": LocalFineTuner(environment=child_environment())},
+        evaluations=evaluations,
+        rules=_run_rules(settings),
+        report=report,
+        worker=worker,
+    )
 
 
 def _desk_rules(settings: Settings) -> DeskRules:

@@ -15,8 +15,8 @@ from storage.forgetting import ForgettingStore
 from storage.learning import LearningStore
 from storage.migrate import upgrade
 from storage.operating import OperatingStore
-from storage.spending import SpendingStore
 from storage.routing import RoutingStore
+from storage.spending import SpendingStore
 
 
 class Store(

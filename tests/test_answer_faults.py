@@ -1,4 +1,4 @@
-"""What the asker sees in Slack while providers fail: one complete answer, or one kind sentence, and never the half of one."""
+"""What the asker sees in Slack while providers fail: one complete answer or one kind sentence, never the half of one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

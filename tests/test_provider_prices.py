@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bot.errors import PublicError
+from bot.lineup import api_models
 from bot.models.bills import Till, most_tokens
 from bot.models.prices import Price, Prices
 from bot.settings import Settings
-from bot.lineup import api_models
 from storage.values import Message
 
 

@@ -335,5 +335,5 @@ def feedback_on(store: Store, team: str) -> Feedback:
         pass
 
     client = AsyncWebClient()
-    corrections = Corrections(store, client, team=team, bot_user=APPRENTICE, learn=learn)
+    corrections = Corrections(store, client, team=team, bot_user=APPRENTICE)
     return Feedback(store, client, corrections, team=team, bot_user=APPRENTICE)

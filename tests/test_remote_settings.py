@@ -7,8 +7,8 @@ from vllm_standin import VllmStandIn, served
 
 from bot import doctor
 from bot.errors import PublicError
-from bot.settings import Settings
 from bot.lineup import has_local_model, server_engine
+from bot.settings import Settings
 from storage.values import Message
 
 SERVER = {

@@ -13,11 +13,11 @@ from transformers.cache_utils import Cache, DynamicLayer
 _SLACK = 128  # columns of room for answers, so that buffers are not moved at every step
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's buffers; what it gives away are views of them."""
 
     def __init__(self, owner: "Columns") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._owner = owner
         self.is_initialized = True
 
@@ -42,6 +42,7 @@ class Columns(Cache):
 
     def __init__(self) -> None:
         super().__init__(layers=[])
+        self.layers: list[Any]
         self.rows = 0
         self.low = 0
         self.high = 0

@@ -81,7 +81,7 @@ class AnyNet:
                 modules[name].register_forward_hook(
                     lambda _, inputs, output, lora=lora: lora.add(output, inputs[0])
                 )
-            to = {"device": self.model.device, "dtype": self.model.dtype}
+            to: dict[str, Any] = {"device": self.model.device, "dtype": self.model.dtype}
             self._loras[name].put(adapter, Pair(update.down.to(**to), update.up.to(**to)))
 
     def drop(self, adapter: str) -> None:
@@ -107,7 +107,8 @@ class AnyNet:
     @torch.no_grad()
     def _is_right(self) -> bool:
         """Two rows that take steps with a cache see what each sees without one."""
-        size, device = int(self.model.get_input_embeddings().num_embeddings), self.model.device
+        embeddings: Any = self.model.get_input_embeddings()
+        size, device = int(embeddings.num_embeddings), self.model.device
         texts = [
             [(7 * index * index + 3) % size for index in range(9)],
             [(5 * index + 1) % size for index in range(4)],

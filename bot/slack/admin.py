@@ -8,7 +8,6 @@ from typing import Any
 from bot.errors import PublicError
 from bot.figures import Figures
 from bot.money import Ledger
-from bot.money_limits import Calendar
 from bot.schedule import Clock, describe, next_times, parse_schedule
 from bot.serving import Serving
 from bot.slack import text

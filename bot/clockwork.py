@@ -1,0 +1,92 @@
+"""What happens by itself: every second, now and then, and at the times that people set."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from bot.refit import ROUTE
+from bot.schedule import Clock
+from bot.slack.access import Access
+from bot.slack.admin import TRAIN
+from bot.slack.duels import Duels
+from bot.slack.questions import Questions
+from bot.slack.reports import Reports
+from bot.slack.shutdowns import Shutdowns
+from bot.slack.spending import BudgetNotices
+from bot.workshop import Workshop
+
+TICK_S = 1.0
+REFRESH_TICKS = 5
+RECOVER_TICKS = 3600
+ENDS_TICKS, ENDS_FIRST = 6 * 3600, 60
+"""Providers are asked for the end of their models every six hours, the first time a minute after the start."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Clockwork:
+    """Everything that wants to be called again and again."""
+
+    shop: Workshop
+    questions: Questions
+    duels: Duels
+    reports: Reports
+    notices: BudgetNotices
+    shutdowns: Shutdowns
+    access: Access
+    _ticks: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def clock(self) -> Clock:
+        """The clock, not started yet, with its schedules in the store."""
+        shop = self.shop
+        await self.notices.start()
+        await shop.refit.look()
+        settings = shop.settings
+        for action, cron in ((TRAIN, settings.train_cron), (ROUTE, settings.router_cron)):
+            if await shop.store.schedule(shop.team, action) is None:
+                await shop.store.set_schedule(
+                    team=shop.team,
+                    action=action,
+                    cron=cron,
+                    timezone=settings.timezone,
+                    enabled=True,
+                    by="the settings",
+                )
+        actions: Mapping[str, Any] = {TRAIN: self._train, ROUTE: self._route}
+        return Clock(shop.store, actions=actions, tick=self._tick, tick_s=TICK_S)
+
+    async def stop(self) -> None:
+        """Leave off what goes on in tasks of its own."""
+        await self.shutdowns.stop()
+
+    async def _tick(self) -> None:
+        if self.access.lost is None:
+            await self.questions.tick()
+            await self.duels.tick()
+        await self.shop.runs.tick()
+        await self.shop.evaluations.tick()
+        await self._now_and_then(next(self._ticks))
+
+    async def _now_and_then(self, count: int) -> None:
+        if count % REFRESH_TICKS == 0:
+            await self.shop.remember()
+            await self.reports.tick()
+            await self.notices.tick()
+            await self.shop.judge.refresh()
+        if count % RECOVER_TICKS == 0:
+            await self.shop.ledger.recover()
+        if count % ENDS_TICKS == ENDS_FIRST:
+            self.shutdowns.tick()
+
+    async def _train(self, occasion: str) -> None:
+        asked = await self.shop.runs.request(
+            by="the schedule", occasion=f"{self.shop.team}/{occasion}", options={"scheduled": True}
+        )
+        log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
+
+    async def _route(self, _occasion: str) -> None:
+        await self.shop.refit.fit()
