@@ -291,17 +291,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         bot_user=identity.bot_user,
         remember=shop.remember,
     )
-    admin = Admin(
-        store,
-        runs=shop.runs,
-        evaluations=shop.evaluations,
-        serving=shop.serving,
-        reports=reports,
-        clock=clock,
-        rules=_admin_rules(settings, place, identity),
-        ledger=shop.ledger,
-        figures=shop.figures,
-    )
+    admin = _admin(parts, shop, reports, clock)
     app = _bolt(place, client)
     unclaimed.listen(app)
     hear(app, questions)
@@ -325,6 +315,20 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         session=parts.session,
         lock=lock,
         service=service,
+    )
+
+
+def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock) -> Admin:
+    return Admin(
+        shop.store,
+        runs=shop.runs,
+        evaluations=shop.evaluations,
+        serving=shop.serving,
+        reports=reports,
+        clock=clock,
+        rules=_admin_rules(parts.settings, parts.place, parts.identity),
+        ledger=shop.ledger,
+        figures=shop.figures,
     )
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from threadpoolctl import threadpool_limits
 
 from bot import routing
 from bot.judge import RouterJudge, rated_answers
@@ -80,6 +79,9 @@ class Refit:
 
 
 def _fitted(judged: Sequence[Judged], before: Sequence[Judged] | None, prices: Prices) -> Replacement:
+    # Imported here: it sets a variable of the environment, and importing a module of ours does nothing.
+    from threadpoolctl import threadpool_limits
+
     # One thread of linear algebra: more of them would spin beside the bot and the local model and be no faster.
     with threadpool_limits(1):
         return replacement(

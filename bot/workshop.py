@@ -110,9 +110,7 @@ class Workshop:
     ) -> Self:
         """Build everything; no model is loaded and no network is touched yet."""
         ledger = Ledger.of(settings, store, team=team)
-        folder = settings.data_dir / "memory"
-        meaning = meaning_of(settings, store, team, folder / team, ledger.meter(purpose="memory"))
-        memory = Memory(store, team=team, folder=folder, meaning=meaning)
+        memory = _memory(settings, store, team, ledger)
         engine = engine_of(settings)
         serving = Serving(
             store,
@@ -134,6 +132,7 @@ class Workshop:
             system_prompt=settings.api_system_prompt,
             local_available=has_local_model(settings),
         )
+        desk = Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge)
         worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         evaluations = Evaluations(
             store,
@@ -152,7 +151,7 @@ class Workshop:
             engine=engine,
             serving=serving,
             apis=apis,
-            desk=Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge),
+            desk=desk,
             runs=_runs(settings, store, team, evaluations, report_run, worker),
             evaluations=evaluations,
             privacy=Privacy(store, team=team),
@@ -208,6 +207,12 @@ class Workshop:
                 await close()
         await self.ledger.close()
         await self.store.close()
+
+
+def _memory(settings: Settings, store: Store, team: str, ledger: Ledger) -> Memory:
+    folder = settings.data_dir / "memory"
+    meaning = meaning_of(settings, store, team, folder / team, ledger.meter(purpose="memory"))
+    return Memory(store, team=team, folder=folder, meaning=meaning)
 
 
 def _runs(

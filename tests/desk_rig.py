@@ -114,15 +114,21 @@ class Purse:
     asked_for: list[tuple[str, str, float | None]] = field(default_factory=list)
 
     def meter(self, *, question_id: str, channel: str, purpose: str, most_usd: float | None) -> Meter:
-        self.asked_for.append((channel, purpose, most_usd))
-        return self
+        return _PurseMeter(self, (channel, purpose, most_usd))
+
+
+@dataclass
+class _PurseMeter:
+    purse: Purse
+    what: tuple[str, str, float | None]
 
     async def before(self, call: Call) -> None:
-        if self.spent is not None:
-            raise self.spent
+        self.purse.asked_for.append(self.what)
+        if self.purse.spent is not None:
+            raise self.purse.spent
 
     def bill(self, bill: Bill) -> None:
-        self.bills.append(bill)
+        self.purse.bills.append(bill)
 
 
 @dataclass

@@ -237,7 +237,7 @@ def test_nothing_is_imported_behind_the_maps_back() -> None:
 
 def test_only_slack_knows_slack() -> None:
     """What decides and what answers works without Slack; the terminal borrows its sentences, which are pure."""
-    may = ("bot/slack/", "bot/app.py", "bot/rehearse.py")
+    may = ("bot/slack/", "bot/app.py", "bot/clockwork.py", "bot/rehearse.py")
     sentences = ("bot.slack.text", "bot.slack.blocks", "bot.slack.report_text")
     none_of(
         [

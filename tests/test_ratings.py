@@ -14,7 +14,7 @@ from bot.slack import blocks, feedback_blocks, text
 from bot.slack.corrections import Corrections
 from bot.slack.feedback import REACTIONS, Feedback, Heard, Reaction, vote_of
 from storage.duels import DuelOrder
-from storage.records import Entry, now
+from storage.records import now
 from storage.store import Store
 from storage.values import STOPPED, Message, Proposal
 
@@ -331,9 +331,9 @@ def bot_feedback(bot: Bot) -> Feedback:
 
 
 def feedback_on(store: Store, team: str) -> Feedback:
-    async def learn(_entry: Entry) -> None:
+    async def remember() -> None:
         pass
 
     client = AsyncWebClient()
-    corrections = Corrections(store, client, team=team, bot_user=APPRENTICE)
+    corrections = Corrections(store, client, team=team, bot_user=APPRENTICE, remember=remember)
     return Feedback(store, client, corrections, team=team, bot_user=APPRENTICE)
