@@ -162,7 +162,8 @@ def doctor(
     \b
     Example: apprentice doctor --online
     """
-    from bot.doctor import Mark, examine
+    from bot.doctor import examine
+    from bot.findings import Mark
 
     findings = asyncio.run(examine(lambda: options.settings_from(data_dir, env_file), online=online))
     problems = sum(finding.mark is Mark.PROBLEM for finding in findings)

@@ -12,14 +12,14 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from bot.doctor_apis import EITHER_KEY, NAMES, api_findings, has_api
 from bot.errors import ModelUnavailable, PublicError
+from bot.findings import Finding, Mark
 from bot.logs import struck_out
 from bot.settings import Policy, Settings
 
@@ -31,30 +31,6 @@ GB = 1024**3
 LITTLE_DISK, NO_DISK = 2 * GB, GB // 4
 LOCAL_EXTRA = "pip install -e '.[local]'"
 PERSON, CHANNEL = re.compile(r"[UW][A-Z0-9]{2,}"), re.compile(r"[CG][A-Z0-9]{2,}")
-KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
-EITHER_KEY = " or ".join(KEYS.values())
-NAMES = {"openai": "OpenAI", "gemini": "Gemini"}
-
-
-class Mark(StrEnum):
-    """How bad it is: a problem stops something that is configured, a note says what is used instead."""
-
-    OK = "ok"
-    NOTE = "note"
-    PROBLEM = "PROBLEM"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    mark: Mark
-    topic: str
-    words: str
-
-    def to_json(self) -> dict[str, str]:
-        """For programs; the mark in lower case."""
-        return asdict(self) | {"mark": self.mark.value.lower()}
 
 
 async def examine(read: Callable[[], Settings], *, online: bool = False) -> list[Finding]:
@@ -66,7 +42,7 @@ async def examine(read: Callable[[], Settings], *, online: bool = False) -> list
         return [*found, Finding(Mark.PROBLEM, "settings", _one_line(str(error)))]
     database = await _database(settings)
     found += [_settings(settings), _data_dir(settings), _disk(settings), database]
-    found += [*_configuration(settings), *_keys(settings), _port(settings)]
+    found += [*_configuration(settings), *api_findings(settings), _port(settings)]
     found += [finding async for finding in _installation(settings, database)]
     if online:
         found += [finding async for finding in _online(settings)]
@@ -280,7 +256,7 @@ def _device() -> str:
 def _policy(settings: Settings) -> Finding:
     from bot.lineup import has_local_model
 
-    policy, local, api = settings.answer_policy, has_local_model(settings), _has_api(settings)
+    policy, local, api = settings.answer_policy, has_local_model(settings), has_api(settings)
     if not local and (policy is Policy.LOCAL_ONLY or not api):
         words = f"{policy} leaves nobody but memory to answer. Install the local model ({LOCAL_EXTRA}) or set an API key."
         return Finding(Mark.PROBLEM, "policy", words)
@@ -289,10 +265,6 @@ def _policy(settings: Settings) -> Finding:
         return Finding(Mark.PROBLEM, "policy", words)
     instead = "" if api or policy is Policy.LOCAL_ONLY else "; no API is asked, because no key is set"
     return Finding(Mark.OK, "policy", f"{policy}{instead}.")
-
-
-def _has_api(settings: Settings) -> bool:
-    return any((settings.openai_api_key, settings.openai_base_url, settings.gemini_api_key))
 
 
 def _quantization(settings: Settings) -> Finding:
@@ -306,32 +278,6 @@ def _quantization(settings: Settings) -> Finding:
         )
         return Finding(Mark.PROBLEM if has_local_extra() else Mark.NOTE, "training", words)
     return Finding(Mark.OK, "training", "QLoRA in 4 bits with bitsandbytes.")
-
-
-def _keys(settings: Settings) -> Iterator[Finding]:
-    configured = {
-        "openai": bool(settings.openai_api_key or settings.openai_base_url),
-        "gemini": settings.gemini_api_key is not None,
-    }
-    for kind, there in configured.items():
-        if there:
-            yield _priced(kind, settings)
-        else:
-            yield Finding(Mark.NOTE, NAMES[kind], f"{KEYS[kind]} is not set, so it is not asked.")
-
-
-def _priced(kind: str, settings: Settings) -> Finding:
-    from bot.models.prices import Prices
-
-    openai = kind == "openai"
-    model = settings.openai_model if openai else settings.gemini_model
-    where = settings.openai_base_url if openai else settings.gemini_base_url
-    at = f" at {struck_out(where)}" if where else ""
-    prices = Prices.read()
-    if prices.known(model):
-        return Finding(Mark.OK, NAMES[kind], f"{model}{at}, with the price of {prices.as_of}.")
-    words = f"{model}{at}; no price is known for it, so what it costs is counted as $0."
-    return Finding(Mark.OK if where else Mark.NOTE, NAMES[kind], words)
 
 
 def _port(settings: Settings) -> Finding:
@@ -380,6 +326,13 @@ async def _installation(settings: Settings, database: Finding) -> AsyncIterator[
             yield _schedule(row.cron, row.timezone, enabled=row.enabled)
         entries = (await store.tally(team)).entries
         yield Finding(Mark.OK, "memory", f"{entries:,} verified answers.")
+        router = await store.router(team)
+        who = (
+            f"fitted on {router.labels:,} rated answers"
+            if router
+            else "none yet, a cautious threshold decides"
+        )
+        yield Finding(Mark.OK, "router", f"{who}.")
         for finding in await _models(store, team, settings):
             yield finding
     finally:

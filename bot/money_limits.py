@@ -3,6 +3,7 @@
 Days and months begin at midnight in the operator's time zone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -110,8 +111,12 @@ async def standing_of(store: Store, team: str, limits: Sequence[Limit], calendar
 
 
 def usd(amount: float) -> str:
-    """An amount as people read it; small ones keep the digits that matter."""
-    return f"${amount:,.2f}" if amount == 0 or amount >= 0.01 else f"${amount:.2g}"
+    """An amount as people read it; small ones keep the two digits that matter."""
+    sign, amount = ("-" if amount < 0 else ""), abs(amount)
+    if amount == 0 or amount >= 0.01:
+        return f"{sign}${amount:,.2f}"
+    places = 1 - math.floor(math.log10(amount))
+    return f"{sign}${amount:.{places}f}"
 
 
 def scope_in_words(limit: Limit) -> str:

@@ -35,7 +35,7 @@ def spent_lines(
     today: Sequence[SpendSum], month: Sequence[SpendSum], places: Sequence[Standing], prices: Prices
 ) -> list[str]:
     """What `status` says of money: today and this month by model, the budgets, the table of prices, and what is unknown."""
-    lines = [f"*By model:* today {_by_model(today)}; this month {_by_model(month)}"]
+    lines = [f"*Spent on API models:* today {_by_model(today)}; this month {_by_model(month)}"]
     if places:
         lines.append("*Budgets:* " + " · ".join(standing_line(place) for place in places))
     lines.append(f"*Prices:* of {prices.as_of}")

@@ -83,7 +83,7 @@ def _fitted(judged: Sequence[Judged], before: Sequence[Judged] | None, prices: P
     from threadpoolctl import threadpool_limits
 
     # One thread of linear algebra: more of them would spin beside the bot and the local model and be no faster.
-    with threadpool_limits(1):
+    with threadpool_limits(1):  # type: ignore[no-untyped-call]
         return replacement(
             rated_answers(judged),
             prices=prices,

@@ -112,14 +112,8 @@ class Workshop:
         ledger = Ledger.of(settings, store, team=team)
         memory = _memory(settings, store, team, ledger)
         engine = engine_of(settings)
-        serving = Serving(
-            store,
-            engine,
-            memory,
-            team=team,
-            system_prompt=settings.local_system_prompt,
-            examples=settings.examples_for_local,
-        )
+        prompt, examples = settings.local_system_prompt, settings.examples_for_local
+        serving = Serving(store, engine, memory, team=team, system_prompt=prompt, examples=examples)
         apis = api_models(settings)
         judge = RouterJudge(
             store, team=team, value_usd=settings.good_answer_usd, usual_cost=usual_cost(settings)

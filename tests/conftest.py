@@ -14,6 +14,9 @@ from slack_recorder import NAME, recorder_for
 from storage.database import sqlite_file
 from storage.store import Store
 
+# Two workers on two cores: threads of linear algebra beside them would only wait for one another. Before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 ROOT = Path(__file__).parent.parent
 LONGEST = (
@@ -24,6 +27,8 @@ LONGEST = (
     "test_story.py",
     "test_browser_story.py",
     "test_starter.py",
+    "test_local_engine.py",
+    "test_router_value.py",
     "test_local_worker.py",
     "test_slack_faults.py",
     "test_duels.py",
@@ -87,7 +92,10 @@ def _quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 def _first_certificate() -> str:
     import certifi
 
-    bundle, end = Path(certifi.where()).read_text(encoding="ascii", errors="ignore"), "-----END CERTIFICATE-----"
+    bundle, end = (
+        Path(certifi.where()).read_text(encoding="ascii", errors="ignore"),
+        "-----END CERTIFICATE-----",
+    )
     return bundle[bundle.index("-----BEGIN") : bundle.index(end)] + f"{end}\n"
 
 

@@ -31,7 +31,10 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "alembic": ("storage/",),
     "aiosqlite": ("storage/",),
     "psycopg": ("storage/",),
-    "openai": ("bot/models/remote_server.py", "bot/models/openai.py",),
+    "openai": (
+        "bot/models/remote_server.py",
+        "bot/models/openai.py",
+    ),
     "google": ("bot/models/gemini.py",),
     "tantivy": ("bot/models/memory_index.py", "bot/models/memory_words.py"),
     "usearch": ("bot/models/memory_meaning.py",),

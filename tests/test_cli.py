@@ -48,9 +48,7 @@ def test_help_shows_every_command_with_an_example_and_the_exit_codes(terminal: T
     """Somebody who knows nothing finds out what there is, and a program what an exit code means."""
     top = terminal.run("--help")
     assert top.code == 0
-    wanted = (
-        "doctor eval ask export forget import models promote rehearse rollback runs serve train workspace"
-    )
+    wanted = "doctor eval ask export forget import models promote rehearse rollback runs serve spending train workspace"
     assert {name for name, _, _ in COMMANDS} == set(wanted.split())
     for name, _, words in COMMANDS:
         assert re.search(rf"^  {name} +{re.escape(words)}$", top.out, re.MULTILINE)

@@ -103,13 +103,16 @@ def rows(texts: Sequence[list[int]], adapters: Sequence[str | None], *, tokens: 
 
 
 def written(net: Net, asked: list[Row]) -> list[list[int]]:
-    """What the batch writes where somebody joins at each step."""
+    """What the batch writes where first one joins, at the next step two, then three, and so on."""
     told = Listener()
     batch = Batch(Weights(net), told)  # type: ignore[arg-type]
     waiting = list(asked)
+    step = 0
     while waiting or batch.rows:
-        if waiting:
-            batch.join(waiting.pop(0))
+        step += 1
+        for row in waiting[:step]:
+            batch.join(row)
+        waiting = waiting[step:]
         batch.step()
     assert told.refused == {}
     return [row.answer for row in asked]
@@ -182,10 +185,10 @@ def test_the_starter_and_real_weights_write_what_generate_writes(shared_data: Pa
 class Cramped(AnyNet):
     """A model on a device that has room for two rows at once, and for prompts of fifty tokens."""
 
-    def logits(self, ids: Any, positions: Any, cache: Any, keep: Any) -> torch.Tensor:
+    def logits(self, ids: Any, positions: Any, cache: Any, keep: Any, ends: Any = None) -> torch.Tensor:
         if len(ids) > 2 or ids.shape[1] > 50:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return super().logits(ids, positions, cache, keep)
+        return super().logits(ids, positions, cache, keep, ends)
 
 
 def test_rows_that_do_not_fit_together_are_answered_one_after_another() -> None:

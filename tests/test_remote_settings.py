@@ -7,6 +7,7 @@ from vllm_standin import VllmStandIn, served
 
 from bot import doctor
 from bot.errors import PublicError
+from bot.findings import Mark
 from bot.lineup import has_local_model, server_engine
 from bot.settings import Settings
 from storage.values import Message
@@ -31,19 +32,19 @@ def test_a_server_needs_its_address_and_the_models_name(without: str, says: str)
 @pytest.mark.parametrize(
     ("more", "base", "mark"),
     [
-        ({}, "qwen", doctor.Mark.NOTE),
-        ({"train_base_model": "Qwen/Qwen3-4B"}, "Qwen/Qwen3-4B", doctor.Mark.OK),
-        ({"local_model": "Qwen/Qwen3-4B"}, "Qwen/Qwen3-4B", doctor.Mark.OK),
+        ({}, "qwen", Mark.NOTE),
+        ({"train_base_model": "Qwen/Qwen3-4B"}, "Qwen/Qwen3-4B", Mark.OK),
+        ({"local_model": "Qwen/Qwen3-4B"}, "Qwen/Qwen3-4B", Mark.OK),
     ],
 )
-def test_training_starts_from_what_the_server_has(more: dict[str, str], base: str, mark: doctor.Mark) -> None:
+def test_training_starts_from_what_the_server_has(more: dict[str, str], base: str, mark: Mark) -> None:
     """A name that only the server knows is no base to train; the doctor says so before a run fails."""
     settings = Settings.read(None, **{**SERVER, **more})
     assert settings.base_to_train == base
     found = doctor._local_model(settings)
     assert found.mark is mark
     assert "http://gpu:8000/v1" in found.words
-    assert ("set TRAIN_BASE_MODEL" in found.words) == (mark is doctor.Mark.NOTE)
+    assert ("set TRAIN_BASE_MODEL" in found.words) == (mark is Mark.NOTE)
 
 
 def test_a_process_of_ours_trains_what_it_runs() -> None:
@@ -70,9 +71,9 @@ async def test_the_doctor_asks_the_server_online(tmp_path: Path) -> None:
         }
         right = Settings.read(None, **usual, local_engine_key="k-right", local_adapters_path=str(tmp_path))
         found = await doctor._served(right)
-        assert (found.mark, "loads adapters" in found.words) == (doctor.Mark.OK, True)
+        assert (found.mark, "loads adapters" in found.words) == (Mark.OK, True)
         found = await doctor._served(Settings.read(None, **usual, local_engine_key="k-wrong"))
-        assert (found.mark, "LOCAL_ENGINE_KEY" in found.words) == (doctor.Mark.PROBLEM, True)
+        assert (found.mark, "LOCAL_ENGINE_KEY" in found.words) == (Mark.PROBLEM, True)
         assert "k-wrong" not in found.words
         (tmp_path / "warm").mkdir()
         (tmp_path / "warm" / "adapter_config.json").write_text('{"r": 8}', encoding="utf-8")

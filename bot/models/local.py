@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from bot.errors import ModelUnavailable, PublicError
+from bot.errors import ModelUnavailable, PublicError, TooLongFor
 from bot.models import Meter, OnText
 from bot.models.engine import Engine, EngineInfo
 from storage.values import Message, Proposal
@@ -267,7 +267,7 @@ class LocalEngine:
         try:
             done = await _until_done(events, on_text)
         except _Gone:
-            raise ModelUnavailable(self._why_gone(worker)) from None
+            raise ModelUnavailable(self._why_gone(worker), again=True) from None
         finally:
             worker.leave(question_id)
         self._failures = 0
@@ -450,7 +450,8 @@ async def _until_done(events: "asyncio.Queue[Event | None]", on_text: OnText | N
         if event is None:
             raise _Gone
         if event["event"] == "error":
-            raise ModelUnavailable(event["message"])
+            known = TooLongFor if event.get("kind") == "too_long" else ModelUnavailable
+            raise known(event["message"])
         if event["event"] == "done":
             return event
         if on_text is not None:

@@ -49,13 +49,12 @@ class Columns(Cache):
         self.starts: list[int] = []
         self._room = (0, 0)  # rows, columns
 
-    def join(self, layers: Sequence[Any]) -> None:
-        """Append a row from its own cache: layers with `keys` and `values` of shape (1, heads, length, width)."""
-        length = max(layer.keys.shape[-2] for layer in layers)
+    def join(self, layers: Sequence[Any], row: int, length: int) -> None:
+        """Append the first `length` tokens of a row of another cache, whose tensors are (rows, heads, tokens, width)."""
         self._make_room(layers, length)
         for mine, theirs in zip(self.layers, layers, strict=True):
-            mine.keys[self.rows, :, self.high - length : self.high] = theirs.keys[0]
-            mine.values[self.rows, :, self.high - length : self.high] = theirs.values[0]
+            mine.keys[self.rows, :, self.high - length : self.high] = theirs.keys[row, :, :length]
+            mine.values[self.rows, :, self.high - length : self.high] = theirs.values[row, :, :length]
         self.starts.append(self.high - length)
         self.rows += 1
         self.low = min(self.starts)

@@ -109,7 +109,8 @@ class Lora:
         hidden = functional.linear(x.to(down.dtype), down)
         if not self._riders.alike:
             mask = self._riders.mask(adapters, ranks, hidden)
-            hidden = hidden * (mask if hidden.dim() == 2 else mask[:, None])
+            of_rows = hidden.view(len(mask), -1, hidden.shape[-1])  # (rows, tokens, ranks)
+            hidden = (of_rows * mask[:, None]).view(hidden.shape)
         return y + functional.linear(hidden, up).to(y.dtype)
 
     def _stacked(

@@ -4,6 +4,7 @@ Llama, Mistral, Qwen2 and Qwen3 are written out here, with fused products; `test
 to `generate`. Everything else takes `bot.models.local_net.AnyNet`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +97,14 @@ class LlamaNet:
         return DynamicCache()
 
     def logits(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, keep: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Cache,
+        keep: torch.Tensor | None,
+        ends: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """One row with any number of tokens, or many rows with one token each."""
+        """One row with any number of tokens, many rows with one token each, or many whole prompts."""
         rows, tokens = ids.shape
         cos, sin = self._angles_at(positions)
         mask = self._mask(tokens, cache.get_seq_length(), keep)
@@ -109,7 +115,12 @@ class LlamaNet:
             read = functional.rms_norm(x, x.shape[-1:], block.after, self._eps)
             gate, up = block.gate_up(read).chunk(2, dim=-1)
             x = x + block.down(functional.silu(gate) * up)
-        last = x if tokens == 1 else x.view(rows, tokens, -1)[:, -1]
+        if tokens == 1:
+            last = x
+        elif ends is None:
+            last = x.view(rows, tokens, -1)[:, -1]
+        else:
+            last = x.view(rows, tokens, -1)[range(rows), ends]
         return self._head(functional.rms_norm(last, last.shape[-1:], self._norm, self._eps)).float()
 
     def put(self, adapter: str, updates: dict[str, Update]) -> None:

@@ -4,6 +4,7 @@
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -26,9 +27,17 @@ class Net(Protocol):
         """An empty cache for one row."""
 
     def logits(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, keep: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Cache,
+        keep: torch.Tensor | None,
+        ends: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """What follows the last of `ids` (rows, tokens), for each row; `keep` says which columns are tokens."""
+        """What follows the last of `ids` (rows, tokens), for each row; `keep` says which columns are tokens.
+
+        `ends` says where each row ends that has been filled up at its right: to a causal model what follows is nothing.
+        """
 
     def put(self, adapter: str, updates: dict[str, Update]) -> None:
         """Add an adapter. Raises `DoesNotFit` and leaves nothing behind."""
@@ -57,7 +66,12 @@ class AnyNet:
         return DynamicCache() if self.together else DynamicCache(config=self.model.config)
 
     def logits(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, keep: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Cache,
+        keep: torch.Tensor | None,
+        ends: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """As `generate` calls the model."""
         more: dict[str, Any] = {"position_ids": positions} if self._positions else {}
@@ -67,8 +81,14 @@ class AnyNet:
             ids, more = self._from_the_start(ids, cache), {}
         else:
             more |= {"past_key_values": cache, "use_cache": True}
-        out: torch.Tensor = self.model(input_ids=ids, **more, **self._last_only).logits
-        return out[:, -1].float()
+        if ends is None:
+            out: torch.Tensor = self.model(input_ids=ids, **more, **self._last_only).logits
+            return out[:, -1].float()
+        needed = sorted(set(ends)) if self._last_only else list(range(ids.shape[1]))
+        if self._last_only:
+            more["logits_to_keep"] = torch.tensor(needed, device=ids.device)
+        out = self.model(input_ids=ids, **more).logits
+        return out[range(len(ids)), [needed.index(end) for end in ends]].float()
 
     def put(self, adapter: str, updates: dict[str, Update]) -> None:
         """Each module gets a hook the first time that an adapter names it."""
@@ -113,30 +133,38 @@ class AnyNet:
             [(7 * index * index + 3) % size for index in range(9)],
             [(5 * index + 1) % size for index in range(4)],
         ]
-        columns, caches, told = Columns(), [], []
-        for text in texts:
-            cache = self.fresh()
-            ids = torch.tensor([text[:-1]], device=device)
-            self.logits(ids, torch.arange(len(text) - 1, device=device)[None], cache, None)
-            caches.append(cache)
-            if self.together:
-                columns.join(cache.layers)
-        last = torch.tensor([[text[-1]] for text in texts], device=device)
-        positions = torch.tensor([[len(text) - 1] for text in texts], device=device)
-        if self.together:
-            columns.prepare()
-            told = list(self.logits(last, positions, columns, columns.keep_mask(device)))
-        else:
-            told = [
-                self.logits(last[row : row + 1], positions[row : row + 1], cache, None)[0]
-                for row, cache in enumerate(caches)
-            ]
+        told = self._told_together(texts) if self.together else [self._told_alone(text) for text in texts]
         for text, seen in zip(texts, told, strict=True):
             plain = self.model(input_ids=torch.tensor([text], device=device), use_cache=False).logits[0, -1]
             error = float((seen - plain.float()).abs().max())
             if not error <= 0.05 * float(plain.float().std()) + 1e-4:
                 return False
         return True
+
+    def _told_together(self, texts: Sequence[list[int]]) -> list[torch.Tensor]:
+        columns, cache, device = Columns(), self.fresh(), self.model.device
+        ids, positions, ends = in_one([text[:-1] for text in texts], device)
+        self.logits(ids, positions, cache, None, ends)
+        for row, text in enumerate(texts):
+            columns.join(cache.layers, row, len(text) - 1)
+        columns.prepare()
+        last = torch.tensor([[text[-1]] for text in texts], device=device)
+        at = torch.tensor(columns.lengths(), device=device)[:, None]
+        return list(self.logits(last, at, columns, columns.keep_mask(device)))
+
+    def _told_alone(self, text: list[int]) -> torch.Tensor:
+        cache, ids = self.fresh(), torch.tensor([text], device=self.model.device)
+        positions = torch.arange(len(text), device=self.model.device)[None]
+        self.logits(ids[:, :-1], positions[:, :-1], cache, None)
+        return self.logits(ids[:, -1:], positions[:, -1:], cache, None)[0]
+
+
+def in_one(texts: Sequence[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Prompts as one tensor, filled up at the right with their own tokens, their positions, and where each ends."""
+    longest = max(map(len, texts))
+    filled = [text + text[-1:] * (longest - len(text)) for text in texts]
+    positions = torch.arange(longest, device=device).expand(len(texts), -1)
+    return torch.tensor(filled, device=device), positions, [len(text) - 1 for text in texts]
 
 
 def _check(name: str, update: Update, module: torch.nn.Module | None) -> None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from bot.models.local_cache import Columns
 from bot.models.local_linear import Maker, halved, int8
 from bot.models.local_llama import LlamaNet, is_llama_shaped
-from bot.models.local_net import AnyNet, Net
+from bot.models.local_net import AnyNet, Net, in_one
 
 Precision = Literal["auto", "fp32", "bf16", "int8", "4bit"]
 
@@ -180,14 +180,13 @@ def _walk(
     net: Net, probes: Sequence[list[int]], follow: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, float]:
     """Log-probabilities of every step of all rows, and the seconds of the median step."""
-    columns, first = Columns(), []
-    net.riders.seat([None])
-    for probe in probes:
-        cache = net.fresh()
-        first.append(net.logits(torch.tensor([probe]), torch.arange(len(probe))[None], cache, None)[0])
-        columns.join(cache.layers)
+    columns, cache = Columns(), net.fresh()
     net.riders.seat([None] * len(probes))
-    logits, seen, took = torch.stack(first), [], []
+    ids, from_the_left, ends = in_one(probes, torch.device("cpu"))
+    logits = net.logits(ids, from_the_left, cache, None, ends)
+    for place, probe in enumerate(probes):
+        columns.join(cache.layers, place, len(probe))
+    seen, took = [], []
     for _ in range(_STEPS):
         seen.append(torch.log_softmax(logits, dim=-1))
         since = time.perf_counter()

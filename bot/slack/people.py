@@ -49,7 +49,9 @@ class People:
             consents=Consents(
                 store, client, privacy, team=team, remember=remember, refresh_home=home.refresh
             ),
-            nominations=Nominations(store, client, corrections, team=team, bot_user=bot_user, remember=remember),
+            nominations=Nominations(
+                store, client, corrections, team=team, bot_user=bot_user, remember=remember
+            ),
             home=home,
             channels=HomeChannels(store, client, rules, refresh=home.refresh),
         )

@@ -50,8 +50,8 @@ class Measured:
 
 def small() -> Iterator[Figure]:
     """The starter and a model of 30 million parameters; the worse of the two."""
-    with _random_model("30m") as folder:
-        pairs = [(_engine(model), _plain(model)) for model in (STARTER, folder)]
+    with random_model("30m") as folder:
+        pairs = [(ours(model), _plain(model)) for model in (STARTER, folder)]
     yield _ratio(
         "local_throughput_ratio", min(ours.tokens_per_s / plain.tokens_per_s for ours, plain in pairs), 4
     )
@@ -70,8 +70,8 @@ def small() -> Iterator[Figure]:
 
 def large() -> Iterator[Figure]:
     """A model of 135 million parameters."""
-    with _random_model("135m") as folder:
-        ours, plain = _engine(folder), _plain(folder)
+    with random_model("135m") as folder:
+        ours, plain = ours(folder), _plain(folder)
         yield _ratio("local_throughput_ratio_135m", ours.tokens_per_s / plain.tokens_per_s, 6)
         yield _ratio("local_latency_ratio_135m", ours.alone_s / plain.alone_s, 1.15, "lower")
 
@@ -88,7 +88,7 @@ def _ratio(name: str, value: float, bar: float, better: str = "higher") -> Figur
     return Figure(name, round(value, 3), "ratio", bar, better)
 
 
-def _engine(model: Path) -> Measured:
+def ours(model: Path) -> Measured:
     return asyncio.run(_asked(model))
 
 
@@ -167,7 +167,7 @@ def _child(model: Path, threads: str) -> Measured:
 
 
 @contextlib.contextmanager
-def _random_model(name: str) -> Iterator[Path]:
+def random_model(name: str) -> Iterator[Path]:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -185,5 +185,7 @@ def _random_model(name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="apprentice-bench-") as folder:
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(STARTER)
+        # Every token says something, so that the first piece of text is seen when there is one.
+        tokenizer.add_tokens([f"~{index}~" for index in range(len(tokenizer), config.vocab_size)])
         tokenizer.save_pretrained(folder)
         yield Path(folder)

@@ -17,6 +17,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from storage.values import Proposal
 from training.router import RatedAnswer, fit
@@ -76,7 +77,8 @@ def measure(file: Path, *, labels: int, repeats: int = REPEATS, seed: int = 0) -
         raise ValueError(
             f"{file.name} has {len(cases)} questions; {labels} labels need at least {2 * labels}"
         )
-    told = [_once(cases, labels, np.random.default_rng(seed + number)) for number in range(repeats)]
+    with threadpool_limits(1):  # as the bot fits
+        told = [_once(cases, labels, np.random.default_rng(seed + number)) for number in range(repeats)]
     figures = {
         name: Spread(mean(each[name] for each in told), pstdev(each[name] for each in told))
         for name in told[0]
