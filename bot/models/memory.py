@@ -26,9 +26,9 @@ NEAR_CERTAIN = 0.62
 """From this certainty on an answer is given as it stands.
 
 Measured with half of the answers taken out of memory, so that half of the held-out paraphrases had no right answer there
-(share right / share of the answerable ones that it answers): our handbook 98 % / 10 %, StackFAQ's web-applications help
-desk 100 % / 5 %; at 0.5 the handbook falls to 91 % / 18 %. BANKING77, 77 intents of one bank that share most of their words,
-is beyond words alone: 94 % / 23 %. `tests/benchmarks/bench_memory.py` measures the handbook again.
+(share right / share of the answerable ones that it answers): our handbook 99 % / 10 % (`tests/benchmarks/bench_memory.py`
+measures it again). An earlier index gave 100 % / 5 % on StackFAQ's web-applications help desk, and on our handbook 91 % /
+18 % at 0.5. BANKING77, 77 intents of one bank that share most of their words, is beyond words alone: 94 % / 23 %.
 """
 _CANDIDATES = 32
 _VOTERS = 10

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.bench_local import ASKERS, Measured, ours, questions, random_model
+from tests.benchmarks.bench_local import ASKERS, Measured, asked_engine, questions, random_model
 from tests.benchmarks.figure import Figure
 
 _NEEDED = ("llama_cpp", "gguf")
@@ -30,7 +30,7 @@ def against_llamacpp() -> Iterator[Figure]:
         return
     with random_model("135m") as folder:
         written = write_q8_0(folder)
-        mine, theirs = ours(folder), _llamacpp(folder, written)
+        mine, theirs = asked_engine(folder), _llamacpp(folder, written)
     print(f"alone: ours {1 / mine.alone_s:.1f}, llama.cpp {1 / theirs.alone_s:.1f} tokens/s", file=sys.stderr)
     print(
         f"{ASKERS} askers: ours {mine.tokens_per_s:.1f}, llama.cpp {theirs.tokens_per_s:.1f} tokens/s",

@@ -51,7 +51,7 @@ class Measured:
 def small() -> Iterator[Figure]:
     """The starter and a model of 30 million parameters; the worse of the two."""
     with random_model("30m") as folder:
-        pairs = [(ours(model), _plain(model)) for model in (STARTER, folder)]
+        pairs = [(asked_engine(model), _plain(model)) for model in (STARTER, folder)]
     yield _ratio(
         "local_throughput_ratio", min(ours.tokens_per_s / plain.tokens_per_s for ours, plain in pairs), 4
     )
@@ -71,7 +71,7 @@ def small() -> Iterator[Figure]:
 def large() -> Iterator[Figure]:
     """A model of 135 million parameters."""
     with random_model("135m") as folder:
-        ours, plain = ours(folder), _plain(folder)
+        ours, plain = asked_engine(folder), _plain(folder)
         yield _ratio("local_throughput_ratio_135m", ours.tokens_per_s / plain.tokens_per_s, 6)
         yield _ratio("local_latency_ratio_135m", ours.alone_s / plain.alone_s, 1.15, "lower")
 
@@ -88,7 +88,7 @@ def _ratio(name: str, value: float, bar: float, better: str = "higher") -> Figur
     return Figure(name, round(value, 3), "ratio", bar, better)
 
 
-def ours(model: Path) -> Measured:
+def asked_engine(model: Path) -> Measured:
     return asyncio.run(_asked(model))
 
 
