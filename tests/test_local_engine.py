@@ -85,7 +85,7 @@ def tiny(family: str) -> Any:
     """A random-weight model of a family."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family]})
-    return AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
 
 
 def prompts(vocabulary: int, count: int = 6) -> list[list[int]]:
@@ -120,10 +120,10 @@ def written(net: Net, asked: list[Row]) -> list[list[int]]:
 
 def generated(model: Any, asked: list[Row]) -> list[list[int]]:
     """What `generate` writes for each alone."""
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     answers = []
     for row in asked:
-        config = GenerationConfig(max_new_tokens=row.max_new_tokens, do_sample=False, pad_token_id=0)
+        config = GenerationConfig(max_new_tokens=row.max_new_tokens, do_sample=False, pad_token_id=0)  # type: ignore[no-untyped-call]
         ids = torch.tensor([row.prompt])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
         answers.append(out[0, len(row.prompt) :].tolist())
@@ -176,7 +176,7 @@ def test_base_and_two_adapters_share_a_batch(family: str, tmp_path: Path) -> Non
 def test_the_starter_and_real_weights_write_what_generate_writes(shared_data: Path) -> None:
     """Trained weights, sixteen at once."""
     for folder in (STARTER, *sorted((shared_data / "tinylm").glob("*-hf"))):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
         asked = rows(prompts(100, 16), [None] * 16, tokens=4)
         expected = generated(model, asked)
         assert written(LlamaNet(model), asked) == expected

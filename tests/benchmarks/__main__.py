@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.benchmarks import bench_bot, bench_load, bench_local, bench_memory, bench_routing
+from tests.benchmarks import bench_bot, bench_llamacpp, bench_load, bench_local, bench_memory, bench_routing
 from tests.benchmarks.figure import Figure
 
 BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = {
@@ -36,6 +36,7 @@ BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = 
         ("local_throughput_ratio", "local_latency_ratio", "local_first_token_ratio_16", "loop_lag_p99_ms"),
     ),
     "local 135m": (bench_local.large, ("local_throughput_ratio_135m", "local_latency_ratio_135m")),
+    "llama.cpp": (bench_llamacpp.against_llamacpp, ("local_vs_llamacpp_16",)),
     "core": (bench_bot.core, ("rss_mb_core",)),
     "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
     "load": (bench_load.load, ("ack_p99_ms_load", "lost_or_doubled", "press_p99_ms", "votes_lost")),
