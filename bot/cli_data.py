@@ -257,7 +257,7 @@ async def _gathered(place: options.Opened) -> "Gathered":
 
 
 def _example_json(example: "Example") -> dict[str, Any]:
-    from training.redaction import redact
+    from storage.redaction import redact
 
     turns = [{"role": turn.role, "content": redact(turn.content).text} for turn in example.turns]
     return {

@@ -13,6 +13,20 @@ from sqlalchemy import BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
 from storage.record import Record, json_column, new_id, now, owned_by, state_column, text_column
+from storage.records_kept import (
+    Expert,
+    Forgetting,
+    ForgettingState,
+    GoldenItem,
+    GoldenState,
+    MemberName,
+    Placeholder,
+    ProviderFile,
+    Quarantine,
+    Review,
+    SplitPlace,
+    Tombstone,
+)
 from storage.records_said import (
     ChannelSettings,
     Consent,
@@ -43,15 +57,25 @@ __all__ = [
     "EntryEmbedding",
     "Evaluation",
     "EvaluationState",
+    "Expert",
+    "Forgetting",
+    "ForgettingState",
+    "GoldenItem",
+    "GoldenState",
     "Keepsake",
+    "MemberName",
     "ModelVersion",
     "Nomination",
+    "Placeholder",
     "Promotion",
+    "ProviderFile",
+    "Quarantine",
     "Question",
     "QuestionState",
     "Rating",
     "RatingEvent",
     "Record",
+    "Review",
     "RouterVersion",
     "RunState",
     "Schedule",
@@ -59,6 +83,8 @@ __all__ = [
     "Spend",
     "SpendState",
     "SpendTotal",
+    "SplitPlace",
+    "Tombstone",
     "TrainingRun",
     "new_id",
     "now",
@@ -200,14 +226,23 @@ class AnswerPart(Record, table=True):
 
 
 class DatasetVersion(Record, table=True):
-    """A frozen dataset; its id is the hash of its content."""
+    """A frozen dataset; its id is the hash of its content.
+
+    `kind` is "training" or "golden", `parent_id` the version before it, `difference` what changed since then
+    (counts by word), `erased` how many of its rows were taken out again because somebody is to be forgotten.
+    """
 
     __tablename__ = "dataset_version"
     id: str = Field(primary_key=True)
+    team: str = Field(default="", index=True)
+    kind: str = "training"
     path: str
     train: int
     validation: int
     test: int
+    parent_id: str | None = None
+    difference: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    erased: int = 0
     manifest: dict[str, Any] = Field(sa_column=json_column())
     frozen_at: datetime = Field(default_factory=now)
 

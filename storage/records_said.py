@@ -140,8 +140,9 @@ class Nomination(Record, table=True):
 class ChannelSettings(Record, table=True):
     """What an admin decided for one channel. No row means the defaults: see `storage.channels.DEFAULTS`.
 
-    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel,
-    `budget_month_usd` the most that API models may cost here in a month (None: as BUDGET_CHANNEL_MONTH_USD says).
+    `policy` "" means the workspace's. `duel_rate` is the share of questions (0..1) answered as a duel, `learning` whether
+    anything said here may become training data, `budget_month_usd` the most that API models may cost here in a month (None:
+    as BUDGET_CHANNEL_MONTH_USD says).
     """
 
     __tablename__ = "channel_settings"
@@ -154,6 +155,7 @@ class ChannelSettings(Record, table=True):
     duel_rate: float = 0.0
     feedback: bool = True
     follow_ups: bool = False
+    learning: bool = True
     budget_month_usd: float | None = None
     changed_by: str = ""
     changed_at: datetime = Field(default_factory=now)

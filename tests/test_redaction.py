@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from training.redaction import Kind, redact
+from storage.redaction import Kind, redact
 
 BASE62 = string.ascii_letters + string.digits
 

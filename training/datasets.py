@@ -16,7 +16,7 @@ from typing import Any
 
 from storage.errors import PublicError
 from training.examples import Example
-from training.redaction import redact
+from storage.redaction import redact
 
 FORMAT = 1
 TEST_SHARE, VALIDATION_SHARE = 0.15, 0.10

@@ -17,7 +17,7 @@ from bot.slack.text import escape, without_mentions
 from storage.records import DatasetVersion
 from training.evaluating import CHALLENGER, MEMORY
 from training.evaluation import Row, Sheet
-from training.redaction import redact
+from storage.redaction import redact
 
 EXTREMES = 5
 QUESTION_LIMIT, ANSWER_LIMIT = 300, 300
