@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+import on_postgres
 import psutil
+from on_postgres import database_url
 
 from bot.app import Bot, start
 from bot.settings import Policy, Settings
@@ -421,6 +423,8 @@ class BotLives:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query finds in the bot's database."""
         file = self.data_dir / "apprentice.sqlite"
+        if elsewhere := database_url(f"sqlite:///{file}"):
+            return on_postgres.query(elsewhere, query, values)
         if not file.exists():
             return []
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as database:
@@ -428,6 +432,9 @@ class BotLives:
 
     def change(self, statement: str) -> None:
         """Change the database behind the bot's back."""
+        if elsewhere := database_url(f"sqlite:///{self.data_dir / 'apprentice.sqlite'}"):
+            on_postgres.query(elsewhere, statement)
+            return
         with closing(sqlite3.connect(self.data_dir / "apprentice.sqlite", timeout=30)) as database, database:
             database.execute(statement)
 
@@ -499,7 +506,10 @@ async def lives_of_a_bot(folder: Path, **settings: str) -> AsyncIterator[tuple[B
     url = await workspace.start()
     data_dir = folder / "data"
     data_dir.mkdir()
-    bot = BotLives(data_dir, url, log, {**environment, "SLACK_API_URL": f"{url}/api/"})
+    elsewhere = database_url(f"sqlite:///{data_dir / 'apprentice.sqlite'}")
+    bot = BotLives(
+        data_dir, url, log, {**environment, "SLACK_API_URL": f"{url}/api/", "DATABASE_URL": elsewhere}
+    )
     try:
         async with team_at(url) as team:
             yield bot, team

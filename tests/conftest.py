@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from on_postgres import NAME as ON_POSTGRES
+from on_postgres import OnPostgres, left_to_sqlite
 from provider_schema import NAME as PROVIDER_SCHEMAS
 from provider_schema import tally
 from slack_recorder import NAME, recorder_for
@@ -36,21 +38,39 @@ LONGEST = (
 """Files that take longest go first, so that no core is idle at the end while another one works at them."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which database the product uses where a test does not say."""
+    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Every request to a local workspace or a provider, and every answer, is held to the vendor's schemas, in all tests."""
     config.pluginmanager.register(recorder_for(), NAME)
     config.pluginmanager.register(tally, PROVIDER_SCHEMAS)
+    if config.getoption("--database") == "postgresql":
+        config.pluginmanager.register(OnPostgres(config), ON_POSTGRES)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files first; `make test` tells xdist to keep this order."""
+    if config.getoption("--database") == "postgresql":
+        left = [item for item in items if left_to_sqlite(item)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A new SQLite store begins as a copy of one that was migrated; what migrations do is tested in test_migrations."""
+def _migrated_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A new store begins as a copy of one that was migrated; what migrations do is tested in test_migrations."""
+    on_postgres = request.config.pluginmanager.get_plugin(ON_POSTGRES)
+    if isinstance(on_postgres, OnPostgres):
+        on_postgres.begin()
+        yield
+        return
     template = tmp_path_factory.mktemp("template") / "migrated.sqlite"
 
     async def make() -> None:
@@ -110,7 +130,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A fresh store on SQLite."""
+    """A fresh store."""
     opened = await Store.open(f"sqlite:///{tmp_path / 'apprentice.sqlite'}")
     yield opened
     await opened.close()

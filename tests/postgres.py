@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any, LiteralString, cast
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
@@ -53,12 +54,27 @@ class PostgresServer:
         self._run("pg_ctl", "--pgdata", self._data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def fresh(self) -> str:
-        """The URL of a new, empty database."""
+    def fresh(self, template: LiteralString = "template1") -> str:
+        """The URL of a new database, empty or with what the template holds."""
         name = f"story_{next(self._number)}"
-        with psycopg.connect(f"host={self.home} user=tests dbname=postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        with self._connected() as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"postgresql://tests@/{name}?host={quote(str(self.home), safe='')}"
+
+    def copy_of(self, url: str) -> str:
+        """The URL of a new database with everything that this one holds; nobody may be connected to it."""
+        return self.fresh(template=self._name(url))
+
+    def drop(self, url: str) -> None:
+        """Delete a database, whoever is connected to it."""
+        with self._connected() as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {self._name(url)} WITH (FORCE)")
+
+    def _connected(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(f"host={self.home} user=tests dbname=postgres", autocommit=True)
+
+    def _name(self, url: str) -> LiteralString:
+        return cast("LiteralString", urlsplit(url).path.removeprefix("/"))
 
     @property
     def _data(self) -> str:

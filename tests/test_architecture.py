@@ -117,7 +117,6 @@ SETS_ITS_OWN_ENVIRONMENT = {"bot/models/local_worker.py", "training/qlora.py"}
 
 LONG_FILES = {
     "storage/migrations/versions/0001_baseline_the_first_tables.py": "generated: one statement for each table",
-    "storage/migrations/versions/0007_curation_what_is_kept_and_forgotten.py": "generated: one statement for each table",
 }
 LONG_FUNCTIONS = {
     "training/qlora.py": "the script's own story, step by step",

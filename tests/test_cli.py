@@ -329,6 +329,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(terminal: Terminal) -> None:
     assert len(terminal.run("export", "-").out.splitlines()) == 103
 
 
+@pytest.mark.sqlite("a file that is none")
 def test_a_file_that_is_no_database_is_said_and_left_alone(terminal: Terminal) -> None:
     """It may be somebody's only copy of something."""
     terminal.data.mkdir()

@@ -37,6 +37,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.sqlite("the file's name")
 def test_with_nothing_set_everything_that_is_needed_is_there(terminal: Terminal) -> None:
     """The embedded defaults are named, with what replaces them; looking makes nothing."""
     terminal.configure(workspace_port=free_port())

@@ -205,6 +205,7 @@ async def test_an_event_sent_four_times_is_answered_once(tmp_path: Path) -> None
         assert len(public.api.requests) == 1
 
 
+@pytest.mark.sqlite("its one writer at a time")
 async def test_while_the_database_is_busy_nothing_is_acknowledged_that_is_not_kept(tmp_path: Path) -> None:
     """A writer holds the database longer than Slack waits: Slack sends it again, and it is answered once."""
     async with public_bot(tmp_path) as public:
@@ -238,6 +239,7 @@ async def sent_again(public: Public, ts: str) -> bool:
     return any(ts in json.dumps(each["body"]) and each.get("retry_attempt") for each in frames)
 
 
+@pytest.mark.sqlite("its one writer at a time")
 async def test_a_database_that_is_slow_for_a_second_costs_no_redelivery(tmp_path: Path) -> None:
     """Kept first and acknowledged then, within the three seconds that Slack waits."""
     async with public_bot(tmp_path) as public:
@@ -251,6 +253,7 @@ async def test_a_database_that_is_slow_for_a_second_costs_no_redelivery(tmp_path
         await public.answered(ts)
 
 
+@pytest.mark.sqlite("the file is moved away")
 async def test_health_says_which_part_is_down(tmp_path: Path) -> None:
     """200 only while questions can be answered; who asks learns the part and no detail."""
     async with public_bot(tmp_path) as public:

@@ -163,6 +163,7 @@ async def test_an_index_that_was_deleted_is_built_anew(store: Store, folder: Pat
     assert len(await opened(store, folder)) == 2
 
 
+@pytest.mark.sqlite("a copy of the file")
 async def test_an_index_of_another_past_is_not_used(store: Store, folder: Path, tmp_path: Path) -> None:
     """A backup was restored and other answers were verified since: as many changes, not the same ones."""
     await told(store, TEA, "Green.")

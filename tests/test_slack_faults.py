@@ -262,6 +262,7 @@ async def all_calls(room: Room) -> list[Json]:
 # --- Events that come more than once, and on more than one way ---------------------------------------------------------
 
 
+@pytest.mark.sqlite("its one writer at a time")
 async def test_an_event_that_is_delivered_four_times(tmp_path: Path) -> None:
     """The database is busy for so long that Slack sends the mention again three times; it is one question."""
     async with room_in(tmp_path, ack_timeout_s=0.3) as room:

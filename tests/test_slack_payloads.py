@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from bot_process import APPRENTICE, HELP, Team, bot_in_here
+from on_postgres import database_url, query
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.request.async_request import AsyncBoltRequest
 from structlog.testing import capture_logs
@@ -170,6 +171,8 @@ class Desk:
 
     def questions(self) -> set[tuple[str, str]]:
         """(channel, ts) of every question that the bot has in its database."""
+        if elsewhere := database_url(f"sqlite:///{self.database}"):
+            return {(row[0], row[1]) for row in query(elsewhere, "SELECT channel, ts FROM question")}
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as database:
             return {(channel, ts) for channel, ts in database.execute("SELECT channel, ts FROM question")}
 
