@@ -1,0 +1,116 @@
+"""What a restored database must be told: where the files lie now, and who was forgotten since it was copied."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from storage.identities import digest
+from storage.operating import OperatingStore
+from storage.records import (
+    Consent,
+    Correction,
+    DatasetVersion,
+    DuelPick,
+    Entry,
+    Forgetting,
+    Keepsake,
+    ModelVersion,
+    Nomination,
+    Question,
+    Rating,
+)
+
+PERSON = "person"
+_KEY = "identity-key:"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Somebody who was forgotten, known by the keyed hash alone; `key` is what it was made with (hexadecimal)."""
+
+    team: str
+    key: str
+    digest: str
+
+
+class RestoringStore(OperatingStore):
+    """Around `apprentice restore`."""
+
+    async def forgotten(self) -> list[Forgotten]:
+        """Everybody who was ever forgotten, or is being forgotten."""
+        async with self.database.reading() as session:
+            keys = select(Keepsake).where(col(Keepsake.name).startswith(_KEY))
+            known = {row.name.removeprefix(_KEY): row.value for row in (await session.exec(keys)).all()}
+            wanted: Any = select(Forgetting.team, Forgetting.digest).distinct()
+            rows = (await session.exec(wanted)).all()
+        return [Forgotten(team, known[team], marked) for team, marked in rows if team in known]
+
+    async def forget_again(self, forgotten: Collection[Forgotten]) -> int:
+        """Ask for the forgetting of everybody among these who has rows here; how many they are."""
+        asked = 0
+        for team in sorted({each.team for each in forgotten}):
+            marked = [each for each in forgotten if each.team == team]
+            people = await self._people(team)
+            # The first key that was ever used stays: with another one the hashes of before would mean nobody.
+            await self.keepsake(f"{_KEY}{team}", lambda key=marked[0].key: key)  # type: ignore[misc]
+            for person in sorted(people):
+                found = next((each for each in marked if _is(each, person)), None)
+                if found is not None:
+                    await self._ask_again(team, person, found.digest)
+                    asked += 1
+        return asked
+
+    async def _people(self, team: str) -> set[str]:
+        columns: Any = (
+            (Question.asker, Question.team),
+            (Rating.rater, Rating.team),
+            (Correction.author, Correction.team),
+            (Entry.author, Entry.team),
+            (Nomination.nominator, Nomination.team),
+            (Consent.person, Consent.team),
+        )
+        found: set[str] = set()
+        async with self.database.reading() as session:
+            for person, owner in columns:
+                found.update((await session.exec(select(person).where(owner == team).distinct())).all())
+            picked = select(
+                DuelPick.picker
+            ).distinct()  # of any workspace: who is meant is told by the keyed hash
+            found.update((await session.exec(picked)).all())
+            for authors in (
+                await session.exec(select(Nomination.authors).where(Nomination.team == team))
+            ).all():
+                found.update(authors)
+        return found - {""}
+
+    async def _ask_again(self, team: str, person: str, marked: str) -> None:
+        async with self.database.writing(alone=f"forget {team}") as session:
+            session.add(
+                Forgetting(team=team, person=person, digest=marked, asked_by="restore", done={}, undone={})
+            )
+
+    async def relocate(self, folder: Path) -> None:
+        """Models and datasets lie under this folder now, each in the one that its hash names."""
+        async with self.database.writing() as session:
+            for model in (await session.exec(select(ModelVersion))).all():
+                if Path(model.path).parent.name == "models":
+                    await session.exec(
+                        update(ModelVersion)
+                        .where(col(ModelVersion.id) == model.id)
+                        .values(path=str(folder / "models" / Path(model.path).name))
+                    )
+            for dataset in (await session.exec(select(DatasetVersion))).all():
+                where = Path(dataset.path)
+                await session.exec(
+                    update(DatasetVersion)
+                    .where(col(DatasetVersion.id) == dataset.id)
+                    .values(path=str(folder / where.parent.name / where.name))
+                )
+
+
+def _is(forgotten: Forgotten, person: str) -> bool:
+    return digest(bytes.fromhex(forgotten.key), PERSON, person) == forgotten.digest
