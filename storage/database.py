@@ -6,12 +6,13 @@ deferred BEGIN fails with "locked" when a read turns into a write (measured in .
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -19,12 +20,16 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.errors import PublicError
 
+T = TypeVar("T")
+AT_ONCE = 4  # transactions in one go, on a server
+LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "busy_timeout=30000",
     "foreign_keys=ON",
     "temp_store=MEMORY",
+    "secure_delete=ON",  # what is deleted is overwritten: a forgotten person is not left in the file
 )
 
 
@@ -109,6 +114,8 @@ class Database:
         reading = self._engine.execution_options(read_only=True)
         self._read = async_sessionmaker(reading, class_=AsyncSession, expire_on_commit=False)
         self._turns = Turns() if self._engine.dialect.name == "sqlite" else None
+        self._at_once = _sync_engine(self.url)
+        self._threads = ThreadPoolExecutor(1 if self._turns else AT_ONCE, thread_name_prefix="database")
 
     @property
     def engine(self) -> AsyncEngine:
@@ -132,9 +139,34 @@ class Database:
         turn = self._turns.taken(urgent=urgent) if self._turns is not None else nullcontext()
         async with turn, self._write() as session, session.begin():
             if alone and self._engine.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-                await (await session.connection()).execute(lock, {"name": alone})
+                await (await session.connection()).execute(LOCK, {"name": alone})
             yield session
+
+    async def at_once(self, work: Callable[[Connection], T], *, alone: str = "", urgent: bool = False) -> T:
+        """Carry out a transaction in one go, in a thread: what is written often does not go back and forth with the loop.
+
+        `work` gets a connection for Core statements and waits for nothing else; `alone` and `urgent` are as in `writing`.
+        Who is cancelled meanwhile learns it when the transaction is over.
+        """
+        turn = self._turns.taken(urgent=urgent) if self._turns is not None else nullcontext()
+        async with turn:
+            if self._at_once is None:
+                async with self._write() as session, session.begin():
+                    return await (await session.connection()).run_sync(work)
+            going = asyncio.get_running_loop().run_in_executor(self._threads, self._carry_out, work, alone)
+            try:
+                return await asyncio.shield(going)
+            except asyncio.CancelledError:
+                await asyncio.wait([going])
+                raise
+
+    def _carry_out(self, work: Callable[[Connection], T], alone: str) -> T:
+        if self._at_once is None:
+            raise RuntimeError("a database in memory has no second connection")
+        with self._at_once.begin() as connection:
+            if alone and connection.dialect.name == "postgresql":
+                connection.execute(LOCK, {"name": alone})
+            return work(connection)
 
     async def ping(self) -> None:
         """Raises PublicError, with the remedy, where the database cannot be reached."""
@@ -151,11 +183,28 @@ class Database:
                 f"The database {where} cannot be reached ({_first_line(error)}). Start it, or check DATABASE_URL."
             ) from None
 
+    async def scrub(self) -> None:
+        """Write the database anew, so that nothing of what was deleted before is left in its file. Writers wait meanwhile.
+
+        Raises OperationalError where the disk is full, or where readers keep the log from being emptied.
+        """
+        file = sqlite_file(self.url)
+        if file is not None and self._turns is not None:
+            async with self._turns.taken(urgent=False):
+                await asyncio.to_thread(_rewrite, file)
+        elif self._engine.dialect.name == "postgresql":
+            async with self._engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.exec_driver_sql("VACUUM")
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
         if self._writer is not self._engine:
             await self._writer.dispose()
+        self._threads.shutdown()
+        if self._at_once is not None:
+            self._at_once.dispose()
 
 
 def in_words(error: Exception) -> str | None:
@@ -191,6 +240,21 @@ def _postgres_engine(url: str) -> AsyncEngine:
         raise PublicError("PostgreSQL needs its driver. Install it: pip install -e '.[postgres]'.") from None
 
 
+def _sync_engine(url: str) -> Engine | None:
+    """For transactions in one go; None for a database in memory, which only one connection sees."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=AT_ONCE, pool_pre_ping=True, hide_parameters=True)
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    engine = create_engine(
+        f"sqlite:///{file}", hide_parameters=True, connect_args={"check_same_thread": False}
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,6 +270,23 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _rewrite(file: Path) -> None:
+    try:
+        with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA temp_store=FILE")  # the copy may be larger than our memory
+            connection.execute("VACUUM")
+            for _attempt in range(50):
+                busy, *_pages = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return
+                time.sleep(0.1)
+    except sqlite3.OperationalError as error:
+        raise OperationalError("VACUUM", None, error) from None
+    busy_log = sqlite3.OperationalError("somebody reads from the log of the database")
+    raise OperationalError("PRAGMA wal_checkpoint", None, busy_log)
 
 
 def _begin_sqlite(connection: Any) -> None:

@@ -88,10 +88,13 @@ def tiny(family: str) -> Any:
     return AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
 
 
-def prompts(vocabulary: int, count: int = 6) -> list[list[int]]:
+UNEVEN, ALIKE = (2, 9, 23, 60), (9, 10, 11)
+
+
+def prompts(vocabulary: int, count: int = 6, lengths: Sequence[int] = UNEVEN) -> list[list[int]]:
     """Of uneven length."""
     draw = random.Random(3)
-    return [[draw.randrange(1, vocabulary) for _ in range(draw.choice((2, 9, 23, 60)))] for _ in range(count)]
+    return [[draw.randrange(1, vocabulary) for _ in range(draw.choice(lengths))] for _ in range(count)]
 
 
 def rows(texts: Sequence[list[int]], adapters: Sequence[str | None], *, tokens: int = 16) -> list[Row]:
@@ -102,12 +105,12 @@ def rows(texts: Sequence[list[int]], adapters: Sequence[str | None], *, tokens: 
     ]
 
 
-def written(net: Net, asked: list[Row]) -> list[list[int]]:
-    """What the batch writes where first one joins, at the next step two, then three, and so on."""
+def written(net: Net, asked: list[Row], *, first: int = 1) -> list[list[int]]:
+    """What the batch writes where `first` join, at the next step one more than that, and so on."""
     told = Listener()
     batch = Batch(Weights(net), told)  # type: ignore[arg-type]
     waiting = list(asked)
-    step = 0
+    step = first - 1
     while waiting or batch.rows:
         step += 1
         for row in waiting[:step]:
@@ -150,12 +153,15 @@ def test_any_family_writes_what_generate_writes(family: str) -> None:
     assert written(net, asked) == expected
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
-def test_base_and_two_adapters_share_a_batch(family: str, tmp_path: Path) -> None:
-    """Each row has its own adapter; one that left leaves nothing behind."""
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "gemma2"])
+@pytest.mark.parametrize(("first", "lengths"), [(1, UNEVEN), (6, ALIKE)])
+def test_base_and_two_adapters_share_a_batch(
+    family: str, first: int, lengths: Sequence[int], tmp_path: Path
+) -> None:
+    """Each row has its own adapter, also where prompts are read together; one that left leaves nothing behind."""
     folders = [adapter(tiny(family), tmp_path / str(seed), seed) for seed in (1, 2)]
     versions: list[str | None] = [None, "one", "two", "one", None, "two"]
-    asked = rows(prompts(120), versions)
+    asked = rows(prompts(120, lengths=lengths), versions)
     expected = []
     for row in asked:
         model = tiny(family)
@@ -166,7 +172,7 @@ def test_base_and_two_adapters_share_a_batch(family: str, tmp_path: Path) -> Non
     net: Net = LlamaNet(model) if is_llama_shaped(model) else AnyNet(model)
     net.put("one", read_adapter(folders[0]))
     net.put("two", read_adapter(folders[1]))
-    assert written(net, asked) == expected
+    assert written(net, asked, first=first) == expected
     net.drop("one")
     net.drop("two")
     again = rows(prompts(120), [None] * 6)
