@@ -54,7 +54,7 @@ class OnPostgres:
         def opened(database: Database, url: str) -> None:
             as_written(database, self.database(url))
 
-        Database.__init__ = opened  # type: ignore[method-assign]
+        Database.__init__ = opened  # type: ignore[method-assign,assignment]
         _STANDING.append(self)
 
     @pytest.hookimpl(wrapper=True)

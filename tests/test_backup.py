@@ -53,9 +53,15 @@ async def lived_in(terminal: Terminal) -> None:
     (dataset / "train.jsonl").write_text('{"id": "1"}\n')
     (terminal.data / "datasets" / ".d2.123").mkdir()
     (terminal.data / "datasets" / ".d2.123" / "train.jsonl").write_text("half")
-    where = {"team": TEAM, "base_model": "starter", "card": {}}
     await store.register_model(
-        name="local-1", path=str(model), sha256=SHA, run_id=None, dataset_id=None, **where
+        team=TEAM,
+        name="local-1",
+        base_model="starter",
+        path=str(model),
+        sha256=SHA,
+        run_id=None,
+        dataset_id=None,
+        card={},
     )
     await store.close()
 

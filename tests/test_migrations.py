@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from databases import DATABASES, TEAM, ask, empty_database, reply, rows
+from old_rows import at_revision, live_at, revisions
 from sqlalchemy import Connection, text
 
 import storage.migrate
@@ -229,3 +230,23 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path, content: byte
     ):
         await Store.open(f"sqlite:///{file}")
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("revision", revisions())
+async def test_every_earlier_version_is_brought_up_to_date_with_its_rows(
+    database: Database, revision: str
+) -> None:
+    """Rows in every table that it had; afterwards all of them are there, and every reference holds."""
+    there = await live_at(database, revision)
+    assert len(there) >= 15
+    await upgrade(database)
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(at_revision) == newest_revision()
+        for table, count in there.items():
+            found = (await connection.execute(text(f'SELECT count(*) FROM "{table}"'))).scalar_one()
+            assert found >= count, f"{table}: {found} of {count} rows are left"
+        if "sqlite" in database.url:
+            assert (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all() == []
+            assert (await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok"
+    store = Store(database)
+    assert (await ask(store, ts="after the upgrade")).id
