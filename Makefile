@@ -8,11 +8,12 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 NPM_CI := npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check format bench clean
+.PHONY: help setup run test test-postgres check format bench clean
 
 help:
 	@echo "make run     set up and start the bot on this machine; prints the page's address"
 	@echo "make test    set up and run the whole test suite"
+	@echo "make test-postgres  the same tests with PostgreSQL where the others use SQLite"
 	@echo "make check   ruff, mypy, and the tests that hold the layout and the documents"
 	@echo "make bench   measure; one JSON line a figure (make bench ONLY=name: just that one)"
 	@echo "make setup   only the set-up (PIP_ARGS=... is handed to pip)"
@@ -43,6 +44,9 @@ run: $(VENV)/run-ok
 
 test: $(VENV)/dev-ok
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-postgres: $(VENV)/dev-ok
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --database postgresql
 
 check: $(VENV)/dev-ok
 	$(BIN)/ruff check .

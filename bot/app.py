@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import structlog
 from slack_bolt.async_app import AsyncApp
-from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.clockwork import Clockwork
@@ -19,18 +18,24 @@ from bot.dueling import Dueling
 from bot.errors import ModelUnavailable, PublicError
 from bot.lineup import has_local_model
 from bot.money_limits import Budgets
+from bot.redacting import install_rules
+from bot.restriking import Restriking
 from bot.schedule import Clock
 from bot.settings import MANIFEST, Policy, Settings, forget_proxies
 from bot.slack import unclaimed
-from bot.slack.access import AUTH_ERRORS, Access, access_lost
+from bot.slack.access import Access, access_lost
 from bot.slack.admin import Admin, AdminRules
+from bot.slack.admin_notes import AdminNotes
 from bot.slack.answering import Answering
 from bot.slack.catchup import CatchUp
 from bot.slack.connection import Receiver, SocketMode
 from bot.slack.duels import DuelRules, Duels
+from bot.slack.guards import Guards
 from bot.slack.home import HomeRules
 from bot.slack.http_mode import DOWN, FINE, HttpMode
+from bot.slack.identity import Identity, identity_of
 from bot.slack.listeners import hear, listen
+from bot.slack.members import Members
 from bot.slack.people import People
 from bot.slack.questions import Questions
 from bot.slack.reports import ReportRules, Reports
@@ -38,11 +43,12 @@ from bot.slack.service import SlackService
 from bot.slack.shutdowns import Shutdowns
 from bot.slack.solicit import Solicitor
 from bot.slack.spending import BudgetNotices
-from bot.slack.trouble import reason_of, retry_handlers
+from bot.slack.trouble import retry_handlers
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop
 from bot.workspace import LocalWorkspace
 from bot.workspace.manifest import read_manifest
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
+from storage.names import install_names
 from storage.records import now
 from storage.store import Store
 
@@ -62,14 +68,6 @@ class Place:
     admins: tuple[str, ...]
     admin_channel: str
     url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are in the workspace."""
-
-    team: str
-    bot_user: str
 
 
 @dataclass
@@ -131,6 +129,7 @@ async def start(
         )
     undo: list[Any] = [_release(lock)]
     try:
+        install_rules(settings)
         store = await Store.open(settings.database)
         undo.append(store.close())
         if store.is_embedded:  # nobody else can hold a claim: the lock on the data directory is ours
@@ -144,8 +143,9 @@ async def start(
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), middlewares=(access.guard,))
         undo.append(session.close())
         client = _client(place, session)
-        identity = await _who_we_are(client)
+        identity = await identity_of(client)
         await _remember_team(store, identity.team)
+        await install_names(store, identity.team)
         parts = _Parts(settings, place, identity, client, session, access)
         bot = await _build(parts, store, workspace, lock)
         await bot.service.start()
@@ -214,27 +214,10 @@ def _client(place: Place, session: aiohttp.ClientSession) -> AsyncWebClient:
     )
 
 
-async def _who_we_are(client: AsyncWebClient) -> Identity:
-    try:
-        me = await client.auth_test()
-    except SlackApiError as error:
-        reason = reason_of(error)
-        if reason in AUTH_ERRORS:
-            raise PublicError(
-                f"Slack refused SLACK_BOT_TOKEN ({reason}). Copy it again from OAuth & Permissions; it starts with xoxb-."
-            ) from None
-        raise PublicError(f"Slack refused the first call, auth.test ({reason}).") from None
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise PublicError(
-            f"Slack cannot be reached at {client.base_url} ({error}). Check the network and SLACK_API_URL."
-        ) from None
-    return Identity(team=str(me["team_id"]), bot_user=str(me["user_id"]))
-
-
 async def who_we_are(settings: Settings) -> Identity:
     """Ask real Slack which workspace the tokens belong to, without starting a bot. Raises PublicError where it refuses."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
-        return await _who_we_are(_client(_place(settings, None), session))
+        return await identity_of(_client(_place(settings, None), session))
 
 
 async def _remember_team(store: Store, team: str) -> None:
@@ -273,15 +256,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     )
     duels = _duels(settings, shop, client, identity)
     questions = _questions(parts, shop, duels)
-    clockwork = Clockwork(
-        shop=shop,
-        questions=questions,
-        duels=duels,
-        reports=reports,
-        notices=BudgetNotices(store, client, shop.ledger, team=identity.team, channel=place.admin_channel),
-        shutdowns=Shutdowns(store, client, shop.apis, team=identity.team, channel=place.admin_channel),
-        access=parts.access,
-    )
+    clockwork = _clockwork(parts, shop, reports, duels, questions)
     clock = await clockwork.clock()
     people = People.build(
         store,
@@ -291,11 +266,24 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         bot_user=identity.bot_user,
         remember=shop.remember,
     )
-    admin = _admin(parts, shop, reports, clock)
+    admin = _admin(parts, shop, reports, clock, clockwork.guards)
+    clockwork.notes = notes = AdminNotes.build(
+        store,
+        client,
+        shop.privacy,
+        admin.decisions,
+        team=identity.team,
+        channel=place.admin_channel,
+        admins=place.admins,
+        on_slack=settings.on_slack,
+    )
     app = _bolt(place, client)
     unclaimed.listen(app)
     hear(app, questions)
     people.listen(app)
+    clockwork.members.listen(app)
+    clockwork.guards.listen(app)
+    notes.listen(app)
     listen(app, questions=questions, admin=admin)
     duels.listen(app)
     parts.access.listen(app, team=identity.team, bot_user=identity.bot_user)
@@ -318,7 +306,25 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     )
 
 
-def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock) -> Admin:
+def _clockwork(
+    parts: _Parts, shop: Workshop, reports: Reports, duels: Duels, questions: Questions
+) -> Clockwork:
+    store, client, team, place = shop.store, parts.client, parts.identity.team, parts.place
+    return Clockwork(
+        shop=shop,
+        questions=questions,
+        duels=duels,
+        reports=reports,
+        notices=BudgetNotices(store, client, shop.ledger, team=team, channel=place.admin_channel),
+        shutdowns=Shutdowns(store, client, shop.apis, team=team, channel=place.admin_channel),
+        members=Members(store, client, team=team),
+        restriking=Restriking(store),
+        guards=Guards(store, client, team=team, channel=place.admin_channel, admins=place.admins),
+        access=parts.access,
+    )
+
+
+def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock, guards: Guards) -> Admin:
     return Admin(
         shop.store,
         runs=shop.runs,
@@ -329,6 +335,7 @@ def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock) -> Adm
         rules=_admin_rules(parts.settings, parts.place, parts.identity),
         ledger=shop.ledger,
         figures=shop.figures,
+        guards=guards,
     )
 
 

@@ -1,7 +1,7 @@
 """The command `apprentice`: what it can do, in the order in which somebody meets it.
 
 This page declares the commands and carries out those that keep running (serve, rehearse) and doctor; the others are in
-`cli_data`, `cli_learning`, `cli_models` and `cli_spending`. Importing it loads no model, no Slack and no SDK.
+the other `cli_` files. Importing it loads no model, no Slack and no SDK.
 """
 
 import asyncio
@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot import cli_data, cli_learning, cli_models, cli_spending, cli_workspace
+from bot import (
+    cli_backup,
+    cli_data,
+    cli_datasets,
+    cli_formats,
+    cli_golden,
+    cli_guards,
+    cli_learning,
+    cli_models,
+    cli_review,
+    cli_spending,
+    cli_workspace,
+)
 from bot import cli_options as options
 from bot.cli_options import AsJson, DataDir, EnvFile, ExitCode
 from bot.cli_show import murmur, say, tell, tell_json
@@ -118,6 +130,7 @@ async def _serve(settings: "Settings") -> ExitCode:
     say(
         f"Started in {time.monotonic() - since:.1f} s, with {len(bot.workshop.memory):,} verified answers in memory."
     )
+    await _show_legal_note(bot, settings)
     tell(_ready(bot, settings))
     await stop.wait()
     say("Stopping: answers in progress are finished first. Ctrl-C again stops at once.")
@@ -126,6 +139,15 @@ async def _serve(settings: "Settings") -> ExitCode:
     await bot.stop()
     say("Stopped. Trainers that were at work go on, and are found again at the next start.")
     return ExitCode.DONE
+
+
+async def _show_legal_note(bot: "Bot", settings: "Settings") -> None:
+    """What has to be read before anything is learned from Slack, until somebody said that they did."""
+    from bot import legal
+
+    if settings.on_slack and await legal.acknowledged(bot.workshop.store, bot.workshop.team) is None:
+        say(legal.in_plain_words())
+        say(legal.NOT_READ.replace("`", "").replace("*", ""))
 
 
 def _stop_signal() -> asyncio.Event:
@@ -220,16 +242,25 @@ COMMANDS: Sequence[tuple[str, Callable[..., None], str]] = (
     ("serve", serve, "Start the bot."),
     ("doctor", doctor, "Say what is configured, what is missing, and the remedy."),
     ("ask", cli_data.ask, "Ask a question here, without Slack."),
-    ("import", cli_data.import_faq, "Import questions and answers from a file."),
+    ("import", cli_formats.import_file, "Import questions and answers from a file."),
     ("train", cli_learning.train, "Train on what people said, and evaluate the result."),
     ("eval", cli_learning.evaluate, "Compare the models on held-out questions."),
     ("runs", cli_learning.runs, "List the training runs, watch one, or stop one."),
     ("models", cli_models.models, "List the models, and which of them answers."),
     ("promote", cli_models.promote, "Let a model answer from now on."),
     ("rollback", cli_models.rollback, "Let the model before it answer again."),
+    ("experts", cli_guards.experts, "List the experts, or say who is one."),
+    ("quarantine", cli_guards.quarantine, "List what is kept out of learning, and decide about it."),
+    ("review", cli_review.review, "Review what would be learned from next, one at a time."),
+    ("golden", cli_golden.golden, "Look after the questions by which every model is measured."),
     ("spending", cli_spending.spending, "Show what API models cost, by model and channel."),
-    ("export", cli_data.export, "Export the examples, or what is held of a person."),
+    ("datasets", cli_datasets.datasets, "List the frozen datasets, or say what changed between two."),
+    ("lineage", cli_datasets.lineage, "Say where something came from, and what learned from it."),
+    ("export", cli_formats.export, "Export the examples, or what is held of a person."),
     ("forget", cli_data.forget, "Delete everything of a person."),
+    ("acknowledge", cli_data.acknowledge, "Say that you have read what holds for training on Slack."),
+    ("backup", cli_backup.backup, "Back up the database, the models and the datasets."),
+    ("restore", cli_backup.restore, "Put back what a backup holds."),
     ("rehearse", rehearse, "Play the whole loop without a person."),
     ("workspace", cli_workspace.workspace, "Start the local workspace alone, for any Slack app."),
 )

@@ -1,10 +1,9 @@
-"""The terminal's commands about questions, answers and people: ask, import, export, forget."""
+"""The terminal's commands about questions and people: ask, forget, acknowledge, and what is held of a person."""
 
 import asyncio
-import json
 import os
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +15,11 @@ from bot.cli_show import Progress, murmur, pretty_json, say, tell, tell_json
 from bot.errors import PublicError
 
 if TYPE_CHECKING:
-    from bot.faq import Faq
+    from bot.privacy import Receipt
     from bot.workshop import Workshop
     from storage.asking import Answered
-    from training.examples import Example, Gathered
 
-SHOWN = 20
-AT_ONCE = 2_000
+BOT_BEGINS_S = 10.0  # a running bot looks every second
 POLICIES = "local-first, api-first, both or local-only"
 
 
@@ -132,163 +129,27 @@ def _answer_json(answered: "Answered") -> dict[str, Any]:
     }
 
 
-def import_faq(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .json, .csv or .tsv file.")],
-    source: Annotated[
-        str, typer.Option("--source", metavar="NAME", help="What people read as the source; the file's name.")
-    ] = "",
-    as_json: AsJson = False,
-    data_dir: DataDir = None,
-    env_file: EnvFile = None,
-) -> None:
-    """Import verified questions and answers from a file.
-
-    Each line is a JSON object with "question" and "answer" ("prompt" and "completion" work too), or a CSV row under
-    these columns. "split" may be train or test (test: held out, never served), "thread" joins phrasings of one question.
-    Lines that cannot be used are named with their reason, and the others are kept. A running bot knows them within
-    seconds. Importing the same file again changes nothing.
-
-    \b
-    Example: apprentice import faq.csv --source "IT handbook"
-    """
-    from bot.faq import read_faq
-
-    faq = read_faq(file, source=source)
-    _list_bad_lines(faq)
-    settings = options.settings_from(data_dir, env_file)
-    options.carry_out(_import(settings, file, faq, as_json))
-
-
-def _list_bad_lines(faq: "Faq") -> None:
-    for bad in faq.bad[:SHOWN]:
-        say(f"line {bad.number}: {bad.reason}")
-    if len(faq.bad) > SHOWN:
-        say(f"... and {len(faq.bad) - SHOWN:,} more lines")
-
-
-async def _import(settings: Any, file: Path, faq: "Faq", as_json: bool) -> ExitCode:
-    progress = Progress()
-    counts = {"added": 0, "updated": 0, "unchanged": 0}
-    async with options.opened(settings) as place:
-        for start in range(0, len(faq.entries), AT_ONCE):
-            since = time.monotonic()
-            part = await place.store.add_entries(place.team, faq.entries[start : start + AT_ONCE])
-            for name in counts:
-                counts[name] += getattr(part, name)
-            await asyncio.sleep(time.monotonic() - since)  # as long again for the bot, which writes, too
-            if len(faq.entries) > AT_ONCE:
-                done = min(start + AT_ONCE, len(faq.entries))
-                progress.show("Importing", f"{done:,} of {len(faq.entries):,}")
-    progress.end()
-    if as_json:
-        bad = [{"line": each.number, "reason": each.reason} for each in faq.bad]
-        tell_json({"file": str(file), **counts, "left_out": bad})
-    else:
-        tell(_imported(file, counts, len(faq.bad)))
-    return ExitCode.DONE
-
-
-def _imported(file: Path, counts: dict[str, int], bad: int) -> str:
-    said = f"{file}: {counts['added']:,} added, {counts['updated']:,} updated, {counts['unchanged']:,} known already"
-    return f"{said}; {bad:,} lines were left out, see above." if bad else f"{said}."
-
-
-def export(
-    out: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="A new file such as out.jsonl, a folder for it, or - for stdout."),
-    ],
-    person: Annotated[
-        str | None,
-        typer.Option(
-            "--person", metavar="ID", help="Everything held of this person instead, such as U012ABCDEF."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    data_dir: DataDir = None,
-    env_file: EnvFile = None,
-) -> None:
-    """Export the examples that may be learned from, or everything that is held of one person.
-
-    The examples are JSON lines, {"messages": [...], "origin": ...}; only words of people who agreed, with keys and
-    addresses struck out, as training reads them. What is held of a person is one JSON document. A file that is there
-    already is left alone.
-
-    \b
-    Examples:
-      apprentice export examples.jsonl
-      apprentice export --person U012ABCDEF their-words.json
-    """
-    settings = options.settings_from(data_dir, env_file)
-    work = (
-        _export_examples(settings, out, as_json)
-        if person is None
-        else _export_person(settings, out, person, as_json)
-    )
-    options.carry_out(work)
-
-
-async def _export_examples(settings: Any, out: Path, as_json: bool) -> ExitCode:
-    file = _fresh(out, "examples.jsonl")
-    async with options.opened(settings) as place:
-        gathered = await _gathered(place)
-    if not gathered.examples:
-        say("There is nothing to export yet: rate answers, correct them, or import questions.")
-        return ExitCode.NOTHING_DONE
-    lines = [json.dumps(_example_json(example), ensure_ascii=False) for example in gathered.examples]
-    _write(file, [f"{line}\n" for line in lines])
-    left_out = [f"{count} left out: {reason}" for reason, count in gathered.left_out.items()]
-    _receipt(file, {"examples": len(lines), "left_out": gathered.left_out}, as_json, left_out)
-    return ExitCode.DONE
-
-
-async def _gathered(place: options.Opened) -> "Gathered":
-    from training.examples import gather
-
-    entries = [entry async for page in place.store.entries(place.team) for entry in page]
-    feedback = await place.store.feedback(place.team)
-    return gather(
-        feedback,
-        entries,
-        consenting=await place.store.consenting(place.team),
-        refusing=await place.store.refusing(place.team),
-        nominated=await place.store.nominated(place.team),
-    )
-
-
-def _example_json(example: "Example") -> dict[str, Any]:
-    from storage.redaction import redact
-
-    turns = [{"role": turn.role, "content": redact(turn.content).text} for turn in example.turns]
-    return {
-        "id": example.id,
-        "messages": [*turns, {"role": "assistant", "content": redact(example.answer).text}],
-        "origin": example.origin,
-        "thread": example.thread,
-        "split": example.split or None,
-    }
-
-
-async def _export_person(settings: Any, out: Path, person: str, as_json: bool) -> ExitCode:
-    who = _user_id(person)
-    file = _fresh(out, f"{who}.json".replace(":", "-"))
+async def export_person(settings: Any, out: Path, person: str, as_json: bool) -> ExitCode:
+    """Write everything that is held of a person as one JSON document."""
+    who = user_id(person)
+    file = fresh(out, f"{who}.json".replace(":", "-"))
     async with options.opened(settings) as place:
         held = await place.store.held_words(place.team, who)
     counts = {name: len(rows) for name, rows in held.items()}
     if not any(counts.values()):
         say(f"Nothing is held of {who}.")
         return ExitCode.NOTHING_DONE
-    _write(file, [pretty_json({"person": who, **held})])
-    _receipt(file, {"person": who, **counts}, as_json, [])
+    write_all(file, [pretty_json({"person": who, **held})])
+    tell_receipt(file, {"person": who, **counts}, as_json, [])
     return ExitCode.DONE
 
 
-def _user_id(person: str) -> str:
+def user_id(person: str) -> str:
     """U012ABCDEF, also where it was pasted as a mention."""
     return person.strip().removeprefix("<@").split("|")[0].removesuffix(">").removeprefix("@")
 
 
-def _fresh(out: Path, name: str) -> Path | None:
+def fresh(out: Path, name: str) -> Path | None:
     """The file to write; None for stdout. Raises PublicError where something is there already."""
     if str(out) == "-":
         return None
@@ -300,7 +161,7 @@ def _fresh(out: Path, name: str) -> Path | None:
     return file
 
 
-def _write(file: Path | None, parts: Sequence[str]) -> None:
+def write_all(file: Path | None, parts: Iterable[str]) -> None:
     """All of it, or nothing: the file gets its name when it is complete."""
     if file is None:
         for part in parts:
@@ -319,7 +180,8 @@ def _write(file: Path | None, parts: Sequence[str]) -> None:
         ) from None
 
 
-def _receipt(file: Path | None, counts: dict[str, Any], as_json: bool, notes: Sequence[str]) -> None:
+def tell_receipt(file: Path | None, counts: dict[str, Any], as_json: bool, notes: Sequence[str]) -> None:
+    """Say what was written where; on stdout only what a program reads."""
     for note in notes:
         say(note)
     if file is None:
@@ -351,12 +213,11 @@ def forget(
     \b
     Example: apprentice forget U012ABCDEF
     """
-    options.carry_out(_forget(options.settings_from(data_dir, env_file), _user_id(person), yes, as_json))
+    options.carry_out(_forget(options.settings_from(data_dir, env_file), user_id(person), yes, as_json))
 
 
 async def _forget(settings: Any, who: str, yes: bool, as_json: bool) -> ExitCode:
-    from bot.privacy import Privacy
-    from bot.slack.text import forgotten
+    from bot.slack.forgetting_text import receipt as in_words
 
     async with options.opened(settings) as place:
         held = await place.store.held_words(place.team, who)
@@ -367,12 +228,64 @@ async def _forget(settings: Any, who: str, yes: bool, as_json: bool) -> ExitCode
         if not yes and not _sure(who, counts):
             say("Nothing was deleted.")
             return ExitCode.NOTHING_DONE
-        receipt = await Privacy(place.store, team=place.team).forget(who, by=options.operator())
+        receipt = await _forgotten(place, who)
     if as_json:
-        tell_json({"person": who, "deleted": counts, "tainted": list(receipt.tainted)})
+        told = {"person": who, "deleted": counts, "tainted": list(receipt.tainted)}
+        tell_json({**told, "done": receipt.done, "undone": receipt.undone, "finished": receipt.finished})
     else:
-        tell(forgotten(receipt.held, receipt.tainted).replace("`/train`", "training run"))
+        tell(
+            in_words(receipt.done, receipt.undone, finished=receipt.finished).replace(
+                "`/train`", "training run"
+            )
+        )
     return ExitCode.DONE
+
+
+async def _forgotten(place: options.Opened, who: str) -> "Receipt":
+    """Leave it to the bot that runs on this data directory; where none does, or does not begin, do it here."""
+    from bot.workshop import DataLock
+
+    work = (await place.store.ask_to_forget(place.team, who, by=options.operator())).id
+    lock = DataLock(place.settings.data_dir)
+    alone = lock.take()
+    try:
+        receipt = None if alone else await _by_the_bot(place, work)
+        if receipt is not None:
+            return receipt
+        async with options.workshop(place) as shop:
+            while not (receipt := await _receipt_of(place, work)).finished:
+                await shop.privacy.carry_out(work)
+                await asyncio.sleep(0.1)
+            return receipt
+    finally:
+        lock.release()
+
+
+async def _by_the_bot(place: options.Opened, work: str) -> "Receipt | None":
+    """Wait for the running bot; None where it does not begin."""
+    from storage.records import now
+
+    progress, since = Progress(), time.monotonic()
+    try:
+        while not (receipt := await _receipt_of(place, work)).finished:
+            row = await place.store.forgetting(work)
+            idle = row is None or row.lease_until is None or row.lease_until < now()
+            if idle and time.monotonic() - since > BOT_BEGINS_S:
+                return None
+            progress.show("The running bot forgets them")
+            await asyncio.sleep(0.25)
+        return receipt
+    finally:
+        progress.end()
+
+
+async def _receipt_of(place: options.Opened, work: str) -> "Receipt":
+    from bot.privacy import Receipt
+
+    row = await place.store.forgetting(work)
+    if row is None:
+        raise PublicError("The forgetting is gone; ask for it again.")
+    return Receipt.of(row)
 
 
 def _sure(who: str, counts: dict[str, int]) -> bool:
@@ -382,3 +295,38 @@ def _sure(who: str, counts: dict[str, int]) -> bool:
     if not sys.stdin.isatty():
         raise PublicError(f"{listed} of {who} would be deleted for good. Add --yes if you are sure.")
     return typer.confirm(f"Delete {listed} of {who} for good?", err=True)
+
+
+def acknowledge(
+    yes: Annotated[bool, typer.Option("--yes", help="I have read it.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    env_file: EnvFile = None,
+) -> None:
+    """Show what holds for training on what is said in Slack, and with --yes say that you have read it.
+
+    On real Slack no dataset is frozen before. Who said so, and when, is written down.
+
+    \b
+    Example: apprentice acknowledge --yes
+    """
+    options.carry_out(_acknowledge(options.settings_from(data_dir, env_file), yes, as_json))
+
+
+async def _acknowledge(settings: Any, yes: bool, as_json: bool) -> ExitCode:
+    from bot import legal
+
+    async with options.opened(settings) as place:
+        if not as_json:
+            tell(legal.in_plain_words())
+        read = await legal.acknowledged(place.store, place.team)
+        if yes:
+            read = await legal.acknowledge(place.store, place.team, by=options.operator())
+    if as_json:
+        told = {"note": list(legal.NOTE), "read_by": read.actor if read else None}
+        tell_json({**told, "read_at": read.decided_at if read else None})
+    elif read is None:
+        say("Nobody has said yet that they read it. Add --yes if you have.")
+    else:
+        tell(f"Read by {read.actor} on {read.decided_at:%Y-%m-%d %H:%M} UTC.")
+    return ExitCode.DONE if read else ExitCode.NOTHING_DONE

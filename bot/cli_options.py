@@ -96,11 +96,16 @@ def carry_out(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
 @asynccontextmanager
 async def opened(settings: "Settings") -> AsyncIterator[Opened]:
     """The store, and the workspace that was served last. Raises PublicError where the database cannot be used."""
+    from bot.redacting import install_rules
+    from storage.names import install_names
     from storage.store import Store
 
+    install_rules(settings)
     store = await Store.open(settings.database)
     try:
-        yield Opened(settings, store, await _team(settings, store))
+        team = await _team(settings, store)
+        await install_names(store, team)
+        yield Opened(settings, store, team)
     finally:
         await store.close()
 

@@ -8,10 +8,16 @@ from typing import Any
 import structlog
 
 from bot.refit import ROUTE
+from bot.restriking import Restriking
+from bot.retention import CRON as RETAIN_CRON
+from bot.retention import RETAIN
 from bot.schedule import Clock
 from bot.slack.access import Access
 from bot.slack.admin import TRAIN
+from bot.slack.admin_notes import AdminNotes
 from bot.slack.duels import Duels
+from bot.slack.guards import GUARD, Guards
+from bot.slack.members import Members
 from bot.slack.questions import Questions
 from bot.slack.reports import Reports
 from bot.slack.shutdowns import Shutdowns
@@ -37,7 +43,12 @@ class Clockwork:
     reports: Reports
     notices: BudgetNotices
     shutdowns: Shutdowns
+    members: Members
+    restriking: Restriking
+    guards: Guards
     access: Access
+    notes: AdminNotes | None = None
+    """Set once the admins' buttons are there, before the clock starts."""
     _ticks: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def clock(self) -> Clock:
@@ -46,7 +57,13 @@ class Clockwork:
         await self.notices.start()
         await shop.refit.look()
         settings = shop.settings
-        for action, cron in ((TRAIN, settings.train_cron), (ROUTE, settings.router_cron)):
+        times = (
+            (GUARD, settings.guards_cron),
+            (ROUTE, settings.router_cron),
+            (TRAIN, settings.train_cron),
+            (RETAIN, RETAIN_CRON),
+        )
+        for action, cron in times:
             if await shop.store.schedule(shop.team, action) is None:
                 await shop.store.set_schedule(
                     team=shop.team,
@@ -56,19 +73,28 @@ class Clockwork:
                     enabled=True,
                     by="the settings",
                 )
-        actions: Mapping[str, Any] = {TRAIN: self._train, ROUTE: self._route}
+        actions: Mapping[str, Any] = {
+            GUARD: self._guard,
+            ROUTE: self._route,
+            TRAIN: self._train,
+            RETAIN: self._retain,
+        }
         return Clock(shop.store, actions=actions, tick=self._tick, tick_s=TICK_S)
 
     async def stop(self) -> None:
         """Leave off what goes on in tasks of its own."""
         await self.shutdowns.stop()
+        await self.members.stop()
+        await self.restriking.stop()
 
     async def _tick(self) -> None:
         if self.access.lost is None:
+            self.members.tick()
             await self.questions.tick()
             await self.duels.tick()
         await self.shop.runs.tick()
         await self.shop.evaluations.tick()
+        await self.shop.privacy.tick()
         await self._now_and_then(next(self._ticks))
 
     async def _now_and_then(self, count: int) -> None:
@@ -76,7 +102,11 @@ class Clockwork:
             await self.shop.remember()
             await self.reports.tick()
             await self.notices.tick()
+            await self.guards.tick()
+            if self.notes is not None and self.access.lost is None:
+                await self.notes.tick()
             await self.shop.judge.refresh()
+            self.restriking.tick()
         if count % RECOVER_TICKS == 0:
             await self.shop.ledger.recover()
         if count % ENDS_TICKS == ENDS_FIRST:
@@ -88,5 +118,11 @@ class Clockwork:
         )
         log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
 
+    async def _guard(self, _occasion: str) -> None:
+        await self.guards.look()
+
     async def _route(self, _occasion: str) -> None:
         await self.shop.refit.fit()
+
+    async def _retain(self, _occasion: str) -> None:
+        await self.shop.retention.carry_out()

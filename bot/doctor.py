@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from bot.doctor_apis import EITHER_KEY, NAMES, api_findings, has_api
+from bot.doctor_privacy import kept_and_forgotten, legal_basis
 from bot.errors import ModelUnavailable, PublicError
 from bot.findings import Finding, Mark
 from bot.logs import struck_out
@@ -326,6 +327,9 @@ async def _installation(settings: Settings, database: Finding) -> AsyncIterator[
             yield _schedule(row.cron, row.timezone, enabled=row.enabled)
         entries = (await store.tally(team)).entries
         yield Finding(Mark.OK, "memory", f"{entries:,} verified answers.")
+        yield await legal_basis(store, team, settings)
+        for finding in await kept_and_forgotten(store, team):
+            yield finding
         router = await store.router(team)
         who = (
             f"fitted on {router.labels:,} rated answers"
@@ -335,6 +339,7 @@ async def _installation(settings: Settings, database: Finding) -> AsyncIterator[
         yield Finding(Mark.OK, "router", f"{who}.")
         for finding in await _models(store, team, settings):
             yield finding
+        yield await _datasets(store, team)
     finally:
         await store.close()
 
@@ -352,6 +357,19 @@ def _schedule(cron: str, timezone: str, *, enabled: bool) -> Finding:
         return Finding(Mark.PROBLEM, "schedule", f"TRAIN_CRON: {_one_line(str(error))}")
     when = f", next {following[0]:%a %d %b %H:%M}" if following else ""
     return Finding(Mark.OK, "schedule", f"training {describe(Cron(cron), timezone)}{when}.")
+
+
+async def _datasets(store: "Store", team: str) -> Finding:
+    """Whether every frozen dataset is what it was; one whose folder is gone was deleted by somebody."""
+    from training.datasets import verify
+
+    rows = [row for row in await store.datasets() if row.team in {"", team}]
+    there = [row for row in rows if await asyncio.to_thread(Path(row.path).is_dir)]
+    for row in there:
+        if wrong := await asyncio.to_thread(verify, Path(row.path)):
+            words = f"{row.id[:12]}: {wrong[0]}. Restore {row.path}, or `apprentice train` freezes a new one."
+            return Finding(Mark.PROBLEM, "datasets", words)
+    return Finding(Mark.OK, "datasets", f"{len(there)} frozen, each as it was frozen.")
 
 
 async def _models(store: "Store", team: str, settings: Settings) -> list[Finding]:

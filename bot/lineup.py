@@ -10,8 +10,10 @@ from pathlib import Path
 from bot.errors import PublicError
 from bot.models import AnswerModel, Meter
 from bot.models.engine import Engine
+from bot.models.files import FileShelf
 from bot.models.local import LocalEngine
 from bot.models.memory_meaning import OPENAI_URL, Embedder, EmbeddingModel, Meaning
+from bot.models.openai_files import OpenAIFiles
 from bot.models.prices import Prices
 from bot.models.remote import RemoteEngine
 from bot.models.remote_text import AdapterFolder
@@ -61,6 +63,14 @@ def api_models(settings: Settings) -> dict[str, AnswerModel]:
             prices=prices,
         )
     return models
+
+
+def file_shelves(settings: Settings) -> dict[str, FileShelf]:
+    """Where files of ours may lie that a forgetting has to delete, by provider."""
+    if settings.openai_api_key is None:
+        return {}
+    key, url = settings.openai_api_key.get_secret_value(), settings.openai_base_url or None
+    return {"openai": OpenAIFiles(api_key=key, base_url=url, timeout_s=settings.api_timeout_s)}
 
 
 def meaning_of(settings: Settings, store: Store, team: str, folder: Path, meter: Meter) -> Meaning | None:

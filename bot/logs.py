@@ -1,7 +1,8 @@
 """The log: structlog for our own lines and the libraries' alike, on stderr, as JSON or as text.
 
-It holds ids, counts and states. What people wrote is left out by name, keys and tokens are struck out wherever they
-stand, and the libraries that would log whole payloads are kept from it.
+It holds ids, counts and states. What people wrote is left out by name; keys, tokens and personal data are struck out
+wherever they stand, in tracebacks too, by the rules of the store (`storage.redaction`) and by shorter shapes that only a log
+need fear; and the libraries that would log whole payloads are kept from it.
 """
 
 import logging
@@ -11,6 +12,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
+
+from storage.redaction import redact
 
 PRIVATE = frozenset(
     {
@@ -27,6 +30,7 @@ SECRETS = re.compile(
 )
 PARAMETERS = re.compile(r"\[parameters: .*?\]$", re.DOTALL | re.MULTILINE)
 STRUCK = "***"
+OURS = frozenset({"timestamp", "level", "logger"})
 TALKATIVE = frozenset(
     {
         "slack_bolt",
@@ -36,8 +40,11 @@ TALKATIVE = frozenset(
         "httpcore",
         "google_genai",
         "aiohttp",
+        "aiosqlite",
         "alembic",
         "asyncio",
+        "psycopg",
+        "sqlalchemy",
     }
 )
 
@@ -98,7 +105,7 @@ def _worth_keeping(record: logging.LogRecord) -> bool:
 def without_private(_logger: Any, _method: str, event: Event) -> Event:
     """A log line without anybody's words and without secrets."""
     for name, value in list(event.items()):
-        if name.startswith("_"):
+        if name.startswith("_") or name in OURS:
             continue
         if name in PRIVATE:
             event[name] = f"({len(value)} characters)" if isinstance(value, str) else "(left out)"
@@ -110,9 +117,9 @@ def without_private(_logger: Any, _method: str, event: Event) -> Event:
 
 
 def struck_out(value: Any) -> Any:
-    """A value in which keys, tokens and passwords are replaced; SQL errors lose the row they quote."""
+    """A value without keys, tokens, passwords and personal data; SQL errors lose the row they quote."""
     if isinstance(value, str):
-        return PARAMETERS.sub("[parameters left out]", SECRETS.sub(STRUCK, value))
+        return redact(PARAMETERS.sub("[parameters left out]", SECRETS.sub(STRUCK, value))).text
     if isinstance(value, Mapping):
         return {
             name: STRUCK if SECRET_NAMES.search(str(name)) and name not in COUNTS else struck_out(each)

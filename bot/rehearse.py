@@ -19,16 +19,16 @@ import aiohttp
 
 from bot.app import Bot, start
 from bot.errors import PublicError
-from bot.faq import Faq, read_faq
 from bot.rehearsal_scores import scores_of
 from bot.settings import HANDBOOK, Policy, Settings
 from bot.slack import blocks, report_blocks
 from bot.workshop import Workshop
 from bot.workspace.people import Person
-from storage.entries import NewEntry, question_hash
+from storage.entries import NewEntry
 from storage.records import RunState, TrainingRun
-from training.datasets import split_of
+from training.dataset_sides import sides_of
 from training.evaluating import BASE, CHALLENGER
+from training.formats.reading import Faq, read_faq
 from training.metrics import score
 from training.runs import SALT, new_salt
 
@@ -199,8 +199,7 @@ class _Rehearsal:
         store, team = self._shop.store, self._shop.team
         salt = await store.keepsake(SALT, new_salt)
         train: list[NewEntry] = []
-        for entry in self._faq.entries:
-            split = split_of(question_hash(entry.question), entry.split, salt=salt)
+        for entry, split in zip(self._faq.entries, await self._sides(salt), strict=True):
             (self._held_out if split == "test" else train).append(entry)
         if not train or not self._held_out:
             stage.said = "the file needs more questions: some to learn from and some to hold out"
@@ -214,6 +213,11 @@ class _Rehearsal:
         stage.counts = {"imported": imported.added, "held_out": len(self._held_out)}
         stage.done = imported.added == len(rest)
         stage.said = f"{imported.added} entries imported, {len(self._held_out)} questions held out"
+
+    async def _sides(self, salt: str) -> list[str]:
+        """On which side of the dataset each question will be."""
+        with tempfile.TemporaryDirectory() as folder:
+            return await asyncio.to_thread(sides_of, self._faq.entries, salt=salt, folder=Path(folder))
 
     async def _ask(self, stage: Stage) -> None:
         """People ask; each says yes to training when the bot asks them."""

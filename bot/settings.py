@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.errors import PublicError
+from storage.redaction_ids import COUNTRIES
 
 STARTER = Path(__file__).parent / "starter"
 MANIFEST = Path(__file__).parent / "slack" / "manifest.yaml"
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     explore_rate: float = Field(default=0.03, ge=0, le=0.2)
     good_answer_usd: float = Field(default=0.05, ge=0)
     router_cron: str = "30 2 * * *"
+    guards_cron: str = "0 2 * * *"
     answer_deadline_s: float = Field(default=90.0, gt=0)
     question_limit: int = Field(default=8000, ge=100, description="characters")
     late_answer_limit_s: float = Field(default=3600.0, gt=0)
@@ -103,21 +105,42 @@ class Settings(BaseSettings):
     train_base_model: str = ""
     train_quantization: Literal["nf4", "none"] = "nf4"
     train_min_examples: int = Field(default=30, ge=1)
+    rater_cap: float = Field(default=0.05, ge=0, le=1)
+    author_cap: float = Field(default=0.2, ge=0, le=1)
+    review_required: bool = False
     train_epochs: float | None = Field(default=None, gt=0)
     train_timeout_s: float = Field(default=6 * 3600.0, gt=0)
     evaluation_limit: int = Field(default=300, ge=10)
     train_cron: str = "0 3 * * *"
     timezone: str = "UTC"
 
+    forget_switch: Literal["ask", "auto"] = "ask"
+    retain_raw_days: int = Field(default=30, ge=0)
+    retain_days: int = Field(default=365, ge=0)
+    retain_rated_days: int = Field(default=0, ge=0)
+    retain_datasets: int = Field(default=20, ge=0)
+
+    redact_keep: Annotated[tuple[str, ...], NoDecode] = ()
+    redact_national_ids: Annotated[tuple[str, ...], NoDecode] = ()
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
 
-    @field_validator("admin_users", mode="before")
+    @field_validator("admin_users", "redact_keep", "redact_national_ids", mode="before")
     @classmethod
     def _split_ids(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("redact_national_ids")
+    @classmethod
+    def _known_countries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        countries = tuple(sorted({country.lower() for country in value}))
+        unknown = [country for country in countries if country not in COUNTRIES]
+        if unknown:
+            raise ValueError(f"has no rules for {', '.join(unknown)}; known are {', '.join(COUNTRIES)}")
+        return countries
 
     @field_validator("local_engine")
     @classmethod
@@ -224,6 +247,11 @@ def child_environment() -> dict[str, str]:
     """What a trainer and the local model get of our environment: enough to run, none of Slack's or the providers' keys."""
     kept = {name: os.environ[name] for name in CHILD_ENVIRONMENT if name in os.environ}
     return {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", **kept}
+
+
+def editor() -> str:
+    """The command that opens a text for whoever sits at the terminal."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
 
 
 def forget_proxies() -> None:

@@ -10,6 +10,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
@@ -18,24 +19,27 @@ import structlog
 from bot import routing
 from bot.desk import Desk, DeskRules
 from bot.errors import PublicError
-from bot.faq import read_faq
 from bot.figures import Figures
 from bot.judge import RouterJudge
-from bot.lineup import api_models, engine_of, has_local_model, meaning_of, usual_cost
+from bot.legal import why_nothing_is_frozen
+from bot.lineup import api_models, engine_of, file_shelves, has_local_model, meaning_of, usual_cost
 from bot.models import AnswerModel
 from bot.models.engine import Engine
 from bot.models.memory import Memory
 from bot.money import Ledger
 from bot.panel import Panel
-from bot.privacy import Privacy
+from bot.privacy import Privacy, PrivacyRules
 from bot.refit import Refit
+from bot.retention import Retention, RetentionRules
 from bot.serving import Serving
 from bot.settings import HANDBOOK, Settings, child_environment
 from storage.records import Evaluation, TrainingRun
 from storage.store import Store
 from training.evaluating import Evaluations
 from training.finetuners.local import LocalFineTuner
-from training.runs import RunRules, Runs
+from training.formats.reading import read_faq
+from training.raters import CapRules
+from training.runs import Declined, RunRules, Runs
 
 LOCAL_TEAM = "T0LOCAL"
 TEAM = "team"
@@ -137,6 +141,7 @@ class Workshop:
             worker=worker,
             report=report_evaluation,
         )
+        runs = _runs(settings, store, team, evaluations, report_run, worker)
         shop = cls(
             settings=settings,
             store=store,
@@ -146,9 +151,9 @@ class Workshop:
             serving=serving,
             apis=apis,
             desk=desk,
-            runs=_runs(settings, store, team, evaluations, report_run, worker),
+            runs=runs,
             evaluations=evaluations,
-            privacy=Privacy(store, team=team),
+            privacy=_privacy(settings, store, team, memory, serving, runs, worker),
             ledger=ledger,
             judge=judge,
             worker=worker,
@@ -162,6 +167,18 @@ class Workshop:
     def figures(self) -> Figures:
         """What routing saved, in words."""
         return Figures(self.store, team=self.team, usual_api_usd=self._first_price)
+
+    @property
+    def retention(self) -> Retention:
+        """What is kept how long."""
+        settings = self.settings
+        rules = RetentionRules(
+            raw_days=settings.retain_raw_days,
+            days=settings.retain_days,
+            rated_days=settings.retain_rated_days,
+            datasets=settings.retain_datasets,
+        )
+        return Retention(self.store, team=self.team, folder=settings.data_dir.resolve(), rules=rules)
 
     @property
     def refit(self) -> Refit:
@@ -191,6 +208,7 @@ class Workshop:
 
     async def close(self) -> None:
         """Stop what runs; a trainer goes on by itself and is found again."""
+        await self.privacy.stop()
         await self.runs.stop()
         await self.evaluations.stop()
         await self.engine.stop()
@@ -207,6 +225,31 @@ def _memory(settings: Settings, store: Store, team: str, ledger: Ledger) -> Memo
     folder = settings.data_dir / "memory"
     meaning = meaning_of(settings, store, team, folder / team, ledger.meter(purpose="memory"))
     return Memory(store, team=team, folder=folder, meaning=meaning)
+
+
+def _privacy(
+    settings: Settings,
+    store: Store,
+    team: str,
+    memory: Memory,
+    serving: Serving,
+    runs: Runs,
+    worker: str,
+) -> Privacy:
+    async def retrain(work: str) -> str:
+        asked = await runs.request(by="the forgetting", occasion=f"forget:{work}")
+        return asked.reason if isinstance(asked, Declined) else ""
+
+    rules = PrivacyRules(
+        folder=settings.data_dir.resolve(),
+        worker=worker,
+        switch=settings.forget_switch,
+        remember=memory.refresh_wholly,
+        retrain=retrain,
+        serving=serving,
+        shelves=file_shelves(settings),
+    )
+    return Privacy(store, team=team, rules=rules)
 
 
 def _runs(
@@ -226,6 +269,7 @@ def _runs(
         rules=_run_rules(settings),
         report=report,
         worker=worker,
+        why_not=partial(why_nothing_is_frozen, store, team, on_slack=settings.on_slack),
     )
 
 
@@ -248,4 +292,6 @@ def _run_rules(settings: Settings) -> RunRules:
         epochs=settings.train_epochs,
         system_prompt=settings.local_system_prompt,
         allow_downloads=settings.allow_downloads and not settings.with_starter,
+        review_required=settings.review_required,
+        caps=CapRules(rater=settings.rater_cap, author=settings.author_cap),
     )

@@ -1,7 +1,7 @@
 """What the store does around a question: asked, claimed, answered, posted, dropped, deleted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import PublicError
+from storage.placeholders import PlaceholderStore, delete_scope, move_scope, scope_of, scope_of_question
 from storage.records import (
     Answer,
     AnswerPart,
@@ -22,6 +23,7 @@ from storage.records import (
     QuestionState,
     now,
 )
+from storage.tombstones import MESSAGE, TombstoneStore
 from storage.values import Message, Proposal
 
 OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
@@ -53,7 +55,7 @@ class Taken:
     asked_for_consent: bool
 
 
-class AskingStore:
+class AskingStore(PlaceholderStore, TombstoneStore):
     """Questions and their answers."""
 
     database: Database
@@ -70,7 +72,13 @@ class AskingStore:
         surface: str = "mention",
         place: str = "",
     ) -> Asked:
-        """Record a question once; a second delivery returns the first row."""
+        """Record a question once; a second delivery returns the first row. Its words are struck out, here as there.
+
+        A message that was forgotten is not taken in again: what is returned for it is empty, not new, and not stored.
+        """
+        if await self.is_tombstoned(team, MESSAGE, channel, ts):
+            return Asked(_forgotten(team, channel, ts), new=False)
+        (text,) = await self.strike(team, scope_of(channel, thread_ts or ts), text)
         question = Question(
             team=team,
             channel=channel,
@@ -170,7 +178,16 @@ class AskingStore:
         """Delete a question and everything that came of it; True if there was one."""
         where = (col(Question.team) == team, col(Question.channel) == channel, col(Question.ts) == ts)
         async with self.database.writing() as session:
-            return _touched(await session.exec(delete(Question).where(*where))) > 0
+            question = (await session.exec(select(Question).where(*where))).first()
+            if question is None:
+                return False
+            scope = scope_of_question(question)
+            await session.exec(delete(Question).where(*where))
+            thread = (col(Question.team) == team, col(Question.channel) == channel)
+            others = select(Question.id).where(*thread, col(Question.thread_ts) == question.thread_ts)
+            if (await session.exec(others.limit(1))).first() is None:
+                await delete_scope(session, team, scope)
+            return True
 
     async def answer(
         self,
@@ -184,7 +201,12 @@ class AskingStore:
 
         Raises PublicError where the question was deleted meanwhile.
         """
-        rows = [candidate_row(question.id, proposal) for proposal in candidates]
+        scope = scope_of_question(question)
+        said = await self.strike(question.team, scope, *(proposal.text for proposal in candidates))
+        rows = [
+            candidate_row(question.id, replace(proposal, text=text))
+            for proposal, text in zip(candidates, said, strict=True)
+        ]
         rows[0].chosen = True
         answer = Answer(
             question_id=question.id,
@@ -269,9 +291,14 @@ class AskingStore:
     async def place_question(self, question_id: str, ts: str) -> None:
         """A question asked by a command got its message: it stands at `ts` and is answered in its thread."""
         async with self.database.writing() as session:
-            await session.exec(
-                update(Question).where(col(Question.id) == question_id).values(ts=ts, thread_ts=ts)
+            question = await session.get(Question, question_id)
+            if question is None:
+                return
+            await move_scope(
+                session, question.team, scope_of_question(question), scope_of(question.channel, ts)
             )
+            question.ts = question.thread_ts = ts
+            session.add(question)
 
     async def asked_since(self, team: str, since: datetime, *, limit: int = 200) -> list[Question]:
         """The newest question of each thread in which anything was asked since then; the newest first."""
@@ -362,6 +389,13 @@ def _claim(question_id: str, worker: str, lease_s: float) -> Any:
             lease_until=moment + timedelta(seconds=lease_s),
             attempts=Question.attempts + 1,
         )
+    )
+
+
+def _forgotten(team: str, channel: str, ts: str) -> Question:
+    """What stands for a message that was forgotten. It is in no table."""
+    return Question(
+        team=team, channel=channel, ts=ts, thread_ts=ts, asker="", text="", state=QuestionState.DROPPED
     )
 
 

@@ -9,10 +9,23 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.entries import stamp_entries
-from storage.records import Answer, AnswerPart, ChannelSettings, Decision, Nomination, Question, now
+from storage.learnable import OFF
+from storage.placeholders import PlaceholderStore, scope_of
+from storage.records import (
+    Answer,
+    AnswerPart,
+    ChannelSettings,
+    Decision,
+    Keepsake,
+    Nomination,
+    Question,
+    now,
+)
+
+LEARNING = "learning"
 
 
-class ChannelStore:
+class ChannelStore(PlaceholderStore):
     """Settings of channels, and nominations."""
 
     database: Database
@@ -42,8 +55,37 @@ class ChannelStore:
             session.add(Decision(team=team, actor=by, action="channel", subject=channel, detail=told))
         return row
 
-    async def nominate(self, nomination: Nomination) -> Nomination:
-        """Keep a proposal; a second one by the same person for the same message replaces a waiting first."""
+    async def set_learning(self, team: str, channel: str | None, on: bool, by: str) -> None:
+        """Whether what is said in a channel (None: anywhere) may become training data, from the next dataset on.
+
+        A channel learns only where the workspace does, too.
+        """
+        if channel is not None:
+            await self.set_channel(team, channel, by=by, learning=on)
+            return
+        name = f"{LEARNING}:{team}"
+        async with self.database.writing(alone=name) as session:
+            await session.merge(Keepsake(name=name, value="on" if on else OFF))
+            detail = f"learning={on!r}"
+            session.add(Decision(team=team, actor=by, action="channel", subject="everywhere", detail=detail))
+
+    async def may_learn(self, team: str, channel: str) -> bool:
+        """Whether what is said in this channel may become training data."""
+        async with self.database.reading() as session:
+            kept = await session.get(Keepsake, f"{LEARNING}:{team}")
+            row = (await session.exec(_settings(team, channel))).first()
+        return (kept is None or kept.value != OFF) and (row is None or row.learning)
+
+    async def nominate(self, nomination: Nomination, *, thread_ts: str = "") -> Nomination:
+        """Keep a proposal; a second one by the same person for the same message replaces a waiting first.
+
+        `thread_ts` is the thread in which the message stands, "" where it stands alone.
+        """
+        nomination.question, nomination.answer, nomination.topic = await self.strike(
+            nomination.team,
+            scope_of(nomination.channel, thread_ts or nomination.ts),
+            *(nomination.question, nomination.answer, nomination.topic),
+        )
         try:
             async with self.database.writing() as session:
                 session.add(nomination)

@@ -5,10 +5,12 @@ deferred BEGIN fails with "locked" when a read turns into a write (measured in .
 """
 
 import asyncio
+import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,6 +185,13 @@ class Database:
                 f"The database {where} cannot be reached ({_first_line(error)}). Start it, or check DATABASE_URL."
             ) from None
 
+    async def empty_log(self) -> None:
+        """What was written before lies in the database itself, and nothing of it in the log beside it."""
+        file = sqlite_file(self.url)
+        if file is not None and self._turns is not None:
+            async with self._turns.taken(urgent=False):
+                await asyncio.to_thread(_empty_log, file)
+
     async def scrub(self) -> None:
         """Write the database anew, so that nothing of what was deleted before is left in its file. Writers wait meanwhile.
 
@@ -273,20 +282,32 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _rewrite(file: Path) -> None:
-    try:
-        with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+        try:
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute("PRAGMA temp_store=FILE")  # the copy may be larger than our memory
             connection.execute("VACUUM")
-            for _attempt in range(50):
+        except sqlite3.OperationalError as error:
+            raise OperationalError("VACUUM", None, error) from None
+    _empty_log(file)
+
+
+def _empty_log(file: Path) -> None:
+    """Raises OperationalError where somebody reads from it for longer than ten seconds.
+
+    While SQLite waits for a reader it keeps every writer waiting, so it waits for a moment only, again and again.
+    """
+    with closing(sqlite3.connect(file, timeout=0.05, isolation_level=None)) as connection:
+        for _attempt in range(70):
+            try:
                 busy, *_pages = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    return
-                time.sleep(0.1)
-    except sqlite3.OperationalError as error:
-        raise OperationalError("VACUUM", None, error) from None
-    busy_log = sqlite3.OperationalError("somebody reads from the log of the database")
-    raise OperationalError("PRAGMA wal_checkpoint", None, busy_log)
+            except sqlite3.OperationalError:
+                busy = True
+            if not busy:
+                return
+            time.sleep(0.1)
+    error = sqlite3.OperationalError("somebody reads from its log all the time")
+    raise OperationalError("PRAGMA wal_checkpoint", None, error)
 
 
 def _begin_sqlite(connection: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import func, or_, update
@@ -12,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from storage.asking import candidate_row
 from storage.database import Database
 from storage.errors import PublicError
+from storage.placeholders import PlaceholderStore, scope_of_question
 from storage.records import Answer, Candidate, Duel, DuelPick, Question, now
 from storage.values import Message, Proposal
 
@@ -66,7 +67,7 @@ class DuelTally:
         return sum(self.wins.values()) + self.ties + self.both_bad
 
 
-class DuelStore:
+class DuelStore(PlaceholderStore):
     """Duels and their picks."""
 
     database: Database
@@ -88,7 +89,12 @@ class DuelStore:
         known = await self.duel_of(question.id)
         if known is not None:
             return known
-        rows = [candidate_row(question.id, proposal) for proposal in (first, second)]
+        scope = scope_of_question(question)
+        said = await self.strike(question.team, scope, first.text, second.text)
+        rows = [
+            candidate_row(question.id, replace(proposal, text=text))
+            for proposal, text in zip((first, second), said, strict=True)
+        ]
         rows[0].chosen = True
         answer = Answer(
             question_id=question.id,

@@ -4,23 +4,28 @@ Every transaction that writes or deletes entries of a workspace takes the next c
 Vectors of entries lie beside them and go with them.
 """
 
+import asyncio
 import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import and_, func, insert, tuple_, union_all, update
+from sqlalchemy import and_, delete, func, insert, tuple_, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
-from storage.records import Entry, EntryEmbedding, Keepsake, new_id, now
+from storage.identities import digest
+from storage.records import Entry, EntryEmbedding, Keepsake, Review, new_id, now
+from storage.tombstones import ENTRY, TombstoneStore
+from storage.words import clean, clean_together
 
 PAGE = 2000
 HELD_OUT = "test"
+FEW = 20
 _AT_ONCE = 500  # parameters of one IN
 
 
@@ -41,11 +46,16 @@ class NewEntry:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import changed, in entries."""
+    """What an import changed, in entries; in `struck` of those given, something was struck out before they were stored.
+
+    `forgotten` were not taken in again, because they went with a person who is forgotten.
+    """
 
     added: int
     updated: int
     unchanged: int
+    struck: int = 0
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +101,36 @@ class Vector:
 
 
 def question_hash(question: str) -> str:
-    """A hash that is the same for questions that differ only in case, punctuation and spacing."""
+    """A hash that is the same for questions that differ only in case, punctuation and spacing.
+
+    Of what is stored: whoever has a question that was not stored yet hashes `storage.words.clean` of it.
+    """
     plain = " ".join(re.findall(r"\w+", question.casefold()))
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class EntryStore:
+class EntryStore(TombstoneStore):
     """Everything about verified entries."""
 
     database: Database
+
+    async def _struck_out(self, team: str, given: Sequence[NewEntry]) -> tuple[dict[str, NewEntry], int]:
+        key = await self.identity_key(team)
+        if len(given) <= FEW:
+            return _struck_out(given, key)
+        # Patterns take a while for thousands of texts, and nobody else shall wait for them.
+        return await asyncio.to_thread(_struck_out, given, key)
 
     async def add_entries(self, team: str, entries: Iterable[NewEntry]) -> Imported:
         """Add verified pairs; a question known already gets the newer answer.
 
         One transaction: give a few thousand at a time, or nobody else can write for long.
         """
-        wanted = {question_hash(entry.question): entry for entry in entries}
+        given = list(entries)
+        wanted, struck = await self._struck_out(team, given)
+        asked = len(wanted)
+        told = {(key, entry.answer): (key, entry) for key, entry in wanted.items()}
+        wanted = dict(await self.not_tombstoned(team, ENTRY, told))
         async with self.database.writing(alone=f"entries {team}") as session:
             known = await _known_rows(session, team, list(wanted))
             changed = [(row, wanted[key]) for key, row in known.items() if _differs(row, wanted[key])]
@@ -123,11 +147,15 @@ class EntryStore:
             for row, entry in changed:
                 values = _changed_values(row, entry) | {"change": change}
                 await connection.execute(update(Entry).where(col(Entry.id) == row.id).values(**values))
-        return Imported(len(fresh), len(changed), len(known) - len(changed))
+                # What was reviewed was another text.
+                await connection.execute(delete(Review).where(col(Review.entry_id) == row.id))
+        return Imported(
+            len(fresh), len(changed), len(known) - len(changed), struck, forgotten=asked - len(wanted)
+        )
 
     async def entry(self, team: str, question: str) -> Entry | None:
         """The verified entry for a question, however it is spelled in case and punctuation."""
-        where = (col(Entry.team) == team, col(Entry.question_hash) == question_hash(question))
+        where = (col(Entry.team) == team, col(Entry.question_hash) == question_hash(clean(question)))
         async with self.database.reading() as session:
             return (await session.exec(select(Entry).where(*where))).first()
 
@@ -200,7 +228,7 @@ class EntryStore:
         parts = [
             select(*columns).where(col(Entry.id).in_(ids)),
             select(*columns).where(
-                col(Entry.team) == team, col(Entry.question_hash) == question_hash(question)
+                col(Entry.team) == team, col(Entry.question_hash) == question_hash(clean(question))
             ),
         ]
         async with self.database.reading() as session:
@@ -300,6 +328,27 @@ def _read_stamp(kept: Keepsake | None) -> EntriesStamp:
         return EntriesStamp()
     change, erased, token = kept.value.split()
     return EntriesStamp(int(change), int(erased), token)
+
+
+def _struck_out(entries: Sequence[NewEntry], key: bytes) -> tuple[dict[str, NewEntry], int]:
+    """The entries as they may be stored, by the hash of their question, and in how many something was struck out."""
+    wanted: dict[str, NewEntry] = {}
+    struck = 0
+    for entry in entries:
+        question, answer = clean_together(entry.question, entry.answer)
+        kept = replace(
+            entry,
+            question=question,
+            answer=answer,
+            source=clean(entry.source),
+            topic=clean(entry.topic),
+            thread=entry.thread
+            if clean(entry.thread) == entry.thread
+            else digest(key, "thread", entry.thread),
+        )
+        struck += kept != entry
+        wanted[question_hash(question)] = kept
+    return wanted, struck
 
 
 async def _known_rows(session: AsyncSession, team: str, hashes: Sequence[str]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from storage.database import Database
+from storage.placeholders import PlaceholderStore
 from storage.records import (
     Answer,
     Candidate,
@@ -18,6 +20,7 @@ from storage.records import (
     Question,
     Rating,
     RatingEvent,
+    Review,
     Solicitation,
     now,
 )
@@ -70,7 +73,7 @@ class Feedback:
     asked_at: datetime
 
 
-class FeedbackStore:
+class FeedbackStore(PlaceholderStore):
     """Ratings, corrections, consent and verified entries."""
 
     database: Database
@@ -92,6 +95,7 @@ class FeedbackStore:
         kept beside the rating that counts; the same press delivered again is kept once.
         """
         pressed_at = at or now()
+        (reason,) = await self.strike_about(answer_id, reason)
         async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
             if await session.get(Answer, answer_id) is None:
                 return Press.GONE
@@ -179,12 +183,15 @@ class FeedbackStore:
         may_train: bool = False,
     ) -> Correction:
         """Keep the better answer somebody wrote; a second one by the same person replaces the first."""
+        text, reason = await self.strike_about(answer_id, text, reason)
         async with self.database.writing(alone=f"correction {answer_id} {author}") as session:
             where = (col(Correction.answer_id) == answer_id, col(Correction.author) == author)
             known = (await session.exec(select(Correction).where(*where))).first()
             row = known or Correction(answer_id=answer_id, team=team, author=author, text=text)
             row.text, row.reason, row.may_train, row.corrected_at = text, reason, may_train, now()
             session.add(row)
+            # What was reviewed was another text: whoever was approved once must not be able to slip in the next.
+            await session.exec(delete(Review).where(col(Review.answer_id) == answer_id))
         return row
 
     async def consent(self, team: str, person: str) -> bool | None:
@@ -205,6 +212,15 @@ class FeedbackStore:
                     team=team, actor=person, action="consent", detail="given" if granted else "withdrawn"
                 )
             )
+
+    async def never_learn_from(self, team: str, person: str) -> None:
+        """Somebody of another workspace is not asked: their words never become training data."""
+        async with self.database.writing(alone=f"consent {team} {person}") as session:
+            row = (await session.exec(consent_row(team, person))).first()
+            if row is None or row.granted or row.decided_at is None:
+                row = row or Consent(team=team, person=person, granted=False)
+                row.granted, row.decided_at = False, now()
+                session.add(row)
 
     async def first_time_asked_for_consent(self, team: str, person: str) -> bool:
         """True for exactly one caller, who then asks the person and says so with `consent_shown`.

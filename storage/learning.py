@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import delete, func, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -14,6 +14,7 @@ from storage.records import (
     DatasetVersion,
     Evaluation,
     EvaluationState,
+    Forgetting,
     ModelVersion,
     Promotion,
     RunState,
@@ -37,6 +38,14 @@ class Requested:
 
     run: TrainingRun
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """People whose forgetting is under way, and whether somebody's was finished meanwhile."""
+
+    people: frozenset[str]
+    gone_meanwhile: bool
 
 
 class LearningStore:
@@ -144,7 +153,16 @@ class LearningStore:
             await session.exec(update(TrainingRun).where(col(TrainingRun.id) == run_id).values(**changes))
 
     async def save_dataset(
-        self, *, dataset_id: str, path: str, counts: Mapping[str, int], manifest: dict[str, Any]
+        self,
+        *,
+        dataset_id: str,
+        path: str,
+        counts: Mapping[str, int],
+        manifest: dict[str, Any],
+        team: str = "",
+        kind: str = "training",
+        parent_id: str | None = None,
+        difference: Mapping[str, Any] | None = None,
     ) -> DatasetVersion:
         """Remember a frozen dataset; the same content is the same row."""
         async with self.database.writing(alone=f"dataset {dataset_id}") as session:
@@ -156,9 +174,27 @@ class LearningStore:
                 validation=counts["validation"],
                 test=counts["test"],
                 manifest=manifest,
+                team=team,
+                kind=kind,
+                parent_id=parent_id,
+                difference=dict(difference or {}),
             )
             session.add(row)
         return row
+
+    async def drop_dataset(self, dataset_id: str) -> None:
+        """Forget about a dataset that nobody has used yet."""
+        async with self.database.writing() as session:
+            await session.exec(delete(DatasetVersion).where(col(DatasetVersion.id) == dataset_id))
+
+    async def being_forgotten(self, team: str, *, since: datetime) -> Leaving:
+        """Who is being forgotten now, and whether the forgetting of anybody came to its end since then."""
+        wanted = select(Forgetting.person, Forgetting.finished_at).where(col(Forgetting.team) == team)
+        open_or_new = or_(col(Forgetting.finished_at).is_(None), col(Forgetting.finished_at) >= since)
+        async with self.database.reading() as session:
+            rows = (await session.exec(wanted.where(open_or_new))).all()
+        people = frozenset(person for person, finished in rows if finished is None and person)
+        return Leaving(people, any(finished is not None for _, finished in rows))
 
     async def dataset(self, dataset_id: str) -> DatasetVersion | None:
         """A frozen dataset by its hash."""
@@ -166,8 +202,9 @@ class LearningStore:
             return await session.get(DatasetVersion, dataset_id)
 
     async def newest_dataset(self) -> DatasetVersion | None:
-        """The dataset frozen last."""
-        wanted = select(DatasetVersion).order_by(col(DatasetVersion.frozen_at).desc()).limit(1)
+        """The dataset for training that was frozen last."""
+        trained_on = select(DatasetVersion).where(col(DatasetVersion.kind) == "training")
+        wanted = trained_on.order_by(col(DatasetVersion.frozen_at).desc()).limit(1)
         async with self.database.reading() as session:
             return (await session.exec(wanted)).first()
 

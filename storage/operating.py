@@ -19,6 +19,7 @@ from storage.records import (
     Decision,
     Entry,
     Evaluation,
+    Forgetting,
     Keepsake,
     Question,
     QuestionState,
@@ -81,7 +82,7 @@ class OperatingStore:
     async def release_claims(self) -> None:
         """Free whatever a process that is no more had claimed. Only for the one process that owns the database."""
         async with self.database.writing() as session:
-            for record in (Question, TrainingRun, Evaluation):
+            for record in (Question, TrainingRun, Evaluation, Forgetting):
                 await session.exec(
                     update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)
                 )

@@ -10,6 +10,8 @@ from sqlalchemy import Enum as SAEnum
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import SQLModel
 
+from storage.words import Sentences, Words, WordsJson, strike_out_rows
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -25,6 +27,9 @@ class Record(SQLModel):
     metadata = MetaData(naming_convention=NAMING)
 
 
+strike_out_rows(Record)
+
+
 def new_id(prefix: str) -> str:
     """An opaque id made before the insert; the prefix says what it names."""
     return f"{prefix}_{uuid.uuid4().hex}"
@@ -36,13 +41,28 @@ def now() -> datetime:
 
 
 def json_column() -> Any:
-    """A JSON value, never NULL."""
+    """A JSON value, never NULL. Texts in it are struck out (`storage.words`)."""
+    return Column(WordsJson(), nullable=False)
+
+
+def machine_json_column() -> Any:
+    """A JSON value that only machines write: ids, numbers, settings. Never NULL; it lies there as it is."""
     return Column(JSON().with_variant(JSONB(), "postgresql"), nullable=False)
 
 
 def text_column(nullable: bool = False) -> Any:
-    """Text of any length."""
-    return Column(Text(), nullable=nullable)
+    """Words of any length, struck out (`storage.words`)."""
+    return Column(Words(), nullable=nullable)
+
+
+def sentence_column() -> Any:
+    """What the product itself says, struck out but for the people it mentions (`storage.words`)."""
+    return Column(Sentences(), nullable=False)
+
+
+def machine_text_column() -> Any:
+    """Text that only machines write; it lies there as it is."""
+    return Column(Text(), nullable=False)
 
 
 def state_column(states: type[StrEnum], name: str) -> Any:

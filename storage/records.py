@@ -1,7 +1,7 @@
 """The tables: one class for each noun of the product that is remembered.
 
-Rows are built through `Store` only. Every datetime is aware UTC. Texts of people lie here as they wrote them; secrets are
-struck out where a dataset is frozen and where examples are exported.
+Rows are built through `Store` only. Every datetime is aware UTC. Texts of people and models lie here without
+secrets and personal data, which are struck out on the way in (`storage.words`).
 States are stored by value with a CHECK constraint, so that the database guards them too.
 """
 
@@ -12,7 +12,18 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
-from storage.record import Record, json_column, new_id, now, owned_by, state_column, text_column
+from storage.record import (
+    Record,
+    json_column,
+    machine_json_column,
+    machine_text_column,
+    new_id,
+    now,
+    owned_by,
+    sentence_column,
+    state_column,
+    text_column,
+)
 from storage.records_kept import (
     Expert,
     Forgetting,
@@ -40,6 +51,7 @@ from storage.records_said import (
     RatingEvent,
     Solicitation,
 )
+from storage.words import ShortWords
 
 __all__ = [
     "Answer",
@@ -138,7 +150,10 @@ class Question(Record, table=True):
     """
 
     __tablename__ = "question"
-    __table_args__ = (UniqueConstraint("team", "channel", "ts"),)
+    __table_args__ = (
+        UniqueConstraint("team", "channel", "ts"),
+        Index("ix_question_team_asked_at", "team", "asked_at"),
+    )
     id: str = Field(default_factory=lambda: new_id("q"), primary_key=True)
     team: str = Field(index=True)
     channel: str
@@ -152,7 +167,7 @@ class Question(Record, table=True):
     state: QuestionState = Field(
         default=QuestionState.ASKED, sa_column=state_column(QuestionState, "question_state")
     )
-    reason: str = ""
+    reason: str = Field(default="", sa_type=ShortWords)
     attempts: int = 0
     claimed_by: str = ""
     lease_until: datetime | None = None
@@ -180,7 +195,7 @@ class Candidate(Record, table=True):
     cost_usd: float = 0.0
     logprob_mean: float | None = None
     certainty: float = 0.0
-    features: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    features: dict[str, Any] = Field(default_factory=dict, sa_column=machine_json_column())
     p_good: float | None = None
     chosen: bool = False
     created_at: datetime = Field(default_factory=now)
@@ -241,9 +256,9 @@ class DatasetVersion(Record, table=True):
     validation: int
     test: int
     parent_id: str | None = None
-    difference: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    difference: dict[str, Any] = Field(default_factory=dict, sa_column=machine_json_column())
     erased: int = 0
-    manifest: dict[str, Any] = Field(sa_column=json_column())
+    manifest: dict[str, Any] = Field(sa_column=machine_json_column())
     frozen_at: datetime = Field(default_factory=now)
 
 
@@ -260,7 +275,7 @@ class TrainingRun(Record, table=True):
     requested_by: str
     requested_at: datetime = Field(default_factory=now)
     finetuner: str = "local"
-    options: dict[str, Any] = Field(sa_column=json_column())
+    options: dict[str, Any] = Field(sa_column=machine_json_column())
     dataset_id: str | None = Field(
         default=None, sa_column=owned_by("dataset_version.id", nullable=True, on_delete="SET NULL")
     )
@@ -271,7 +286,7 @@ class TrainingRun(Record, table=True):
     version_id: str | None = None
     evaluation_id: str | None = None
     outcome: str = ""
-    reason: str = Field(default="", sa_column=text_column())
+    reason: str = Field(default="", sa_column=sentence_column())
     cancel_requested_by: str = ""
     report_channel: str = ""
     report_ts: str = ""
@@ -297,7 +312,7 @@ class ModelVersion(Record, table=True):
         default=None, sa_column=owned_by("training_run.id", nullable=True, on_delete="SET NULL")
     )
     dataset_id: str | None = None
-    card: dict[str, Any] = Field(sa_column=json_column())
+    card: dict[str, Any] = Field(sa_column=machine_json_column())
     tainted: str = ""
     registered_at: datetime = Field(default_factory=now)
 
@@ -431,8 +446,8 @@ class RouterVersion(Record, table=True):
     sequence: int
     serving: bool = False
     labels: int = 0
-    parameters: dict[str, Any] = Field(sa_column=json_column())
-    scores: dict[str, Any] = Field(sa_column=json_column())
+    parameters: dict[str, Any] = Field(sa_column=machine_json_column())
+    scores: dict[str, Any] = Field(sa_column=machine_json_column())
     reason: str = Field(default="", sa_column=text_column())
     fitted_at: datetime = Field(default_factory=now)
 
@@ -471,4 +486,4 @@ class Keepsake(Record, table=True):
 
     __tablename__ = "keepsake"
     name: str = Field(primary_key=True)
-    value: str = Field(sa_column=text_column())
+    value: str = Field(sa_column=machine_text_column())

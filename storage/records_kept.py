@@ -11,7 +11,17 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field
 
-from storage.record import Record, json_column, new_id, now, owned_by, state_column, text_column
+from storage.record import (
+    Record,
+    json_column,
+    machine_json_column,
+    new_id,
+    now,
+    owned_by,
+    state_column,
+    text_column,
+)
+from storage.words import ShortWords
 
 
 class Placeholder(Record, table=True):
@@ -61,7 +71,8 @@ class SplitPlace(Record, table=True):
 class Review(Record, table=True):
     """What somebody decided about a candidate for the dataset: "approved", "edited" (with the better texts) or "rejected".
 
-    `subject` is the Answer's or the Entry's id, `key` the question's hash. The last decision counts.
+    `subject` is the Answer's or the Entry's id, `key` the question's hash (its first 32 digits, of the question as it was
+    before an edit). The last decision counts. It goes with what it is about: the answer, its correction, the entry.
     """
 
     __tablename__ = "review"
@@ -69,6 +80,9 @@ class Review(Record, table=True):
     id: str = Field(default_factory=lambda: new_id("rev"), primary_key=True)
     team: str
     subject: str = Field(index=True)
+    answer_id: str | None = Field(default=None, sa_column=owned_by("answer.id", nullable=True))
+    correction_id: str | None = Field(default=None, sa_column=owned_by("correction.id", nullable=True))
+    entry_id: str | None = Field(default=None, sa_column=owned_by("entry.id", nullable=True))
     key: str = Field(default="", index=True)
     state: str
     question: str = Field(default="", sa_column=text_column())
@@ -87,7 +101,11 @@ class GoldenState(StrEnum):
 
 
 class GoldenItem(Record, table=True):
-    """A question with the answer that every model is measured by. `approvals` lists who stands behind it, in order."""
+    """A question with the answer that every model is measured by. `approvals` lists who stands behind it, in order.
+
+    `answer_id` or `entry_id` is what it was made from (neither for an import), and it goes with that; `authors` are the
+    people whose words it holds. `key` is the first 32 digits of the question's hash.
+    """
 
     __tablename__ = "golden_item"
     __table_args__ = (UniqueConstraint("team", "key"),)
@@ -96,12 +114,15 @@ class GoldenItem(Record, table=True):
     key: str
     question: str = Field(sa_column=text_column())
     answer: str = Field(sa_column=text_column())
-    topic: str = ""
-    source: str = ""
+    topic: str = Field(default="", sa_type=ShortWords)
+    source: str = Field(default="", sa_type=ShortWords)
+    answer_id: str | None = Field(default=None, sa_column=owned_by("answer.id", nullable=True))
+    entry_id: str | None = Field(default=None, sa_column=owned_by("entry.id", nullable=True))
+    authors: list[str] = Field(default_factory=list, sa_column=machine_json_column())
     state: GoldenState = Field(
         default=GoldenState.PROPOSED, sa_column=state_column(GoldenState, "golden_state")
     )
-    approvals: list[str] = Field(sa_column=json_column())
+    approvals: list[str] = Field(sa_column=machine_json_column())
     proposed_at: datetime = Field(default_factory=now)
     settled_at: datetime | None = None
 
@@ -117,9 +138,14 @@ class Expert(Record, table=True):
 
 
 class Quarantine(Record, table=True):
-    """What is kept out of datasets until an admin looked at it; `kind` says why.
+    """Something odd that was found in what people feed; `kind` and `subject` name it (`training.guards`).
 
-    `subject` names it: a topic, a cluster, a rater. `lifted_by` is who decided that it may be learned from after all.
+    `subject` is a topic, a cluster's hash, or a hash of the `person` whose doing it is.
+
+    While it `holds`, nothing of it is learned: at once for most kinds, for some only once an admin said so. `rows` is how
+    many rows it is about, `detail` what was seen, without names. `told_ts` is the message that told the admins ("" while
+    nobody did), `told_at` when somebody set out to tell. `kept_by` or `lifted_by` decided that it stays out, or may be
+    learned from after all.
     """
 
     __tablename__ = "quarantine"
@@ -127,12 +153,15 @@ class Quarantine(Record, table=True):
     id: str = Field(default_factory=lambda: new_id("qu"), primary_key=True)
     team: str
     kind: str
-    subject: str
+    subject: str = Field(sa_type=ShortWords)
     person: str = Field(default="", index=True)
     rows: int = 0
     detail: str = Field(default="", sa_column=text_column())
     since: datetime = Field(default_factory=now)
+    holds: bool = True
     told_ts: str = ""
+    told_at: datetime | None = None
+    kept_by: str = ""
     lifted_by: str = ""
     lifted_at: datetime | None = None
 
@@ -147,8 +176,8 @@ class ForgettingState(StrEnum):
 class Forgetting(Record, table=True):
     """A person is being forgotten: work that a restart goes on with, and its receipt when it is done.
 
-    `person` is emptied at the end; `digest`, their keyed hash, stays. `done` and `undone` list what was deleted and what
-    could not be, in words and counts.
+    `person` is emptied at the end; `digest`, their keyed hash, stays. `step` is what comes next ("" the first of them),
+    `done` and `undone` list what was deleted and what could not be; `told_at` is when admins heard of it.
     """
 
     __tablename__ = "forgetting"
@@ -160,8 +189,10 @@ class Forgetting(Record, table=True):
     state: ForgettingState = Field(
         default=ForgettingState.ASKED, sa_column=state_column(ForgettingState, "forgetting_state")
     )
+    step: str = ""
     done: dict[str, Any] = Field(sa_column=json_column())
     undone: dict[str, Any] = Field(sa_column=json_column())
+    told_at: datetime | None = None
     claimed_by: str = ""
     lease_until: datetime | None = None
     asked_at: datetime = Field(default_factory=now)
@@ -182,7 +213,7 @@ class ProviderFile(Record, table=True):
     """A file of ours that lies with a provider, from before its upload until it is deleted there.
 
     `file_id` is the provider's name of it ("" while the upload runs), `deleted_at` when the provider said that it is gone,
-    `trouble` why it could not be deleted so far.
+    `trouble` why it could not be deleted so far. Once it is to go, `deletion_due_at` is when that is tried next.
     """
 
     __tablename__ = "provider_file"
@@ -196,5 +227,7 @@ class ProviderFile(Record, table=True):
         default=None, sa_column=owned_by("dataset_version.id", nullable=True, on_delete="SET NULL")
     )
     uploaded_at: datetime = Field(default_factory=now)
+    deletion_due_at: datetime | None = None
+    deletion_tries: int = 0
     deleted_at: datetime | None = None
     trouble: str = Field(default="", sa_column=text_column())

@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, UniqueConstraint
 from sqlmodel import Field
 
-from storage.record import Record, json_column, new_id, now, owned_by, text_column
+from storage.record import Record, machine_json_column, new_id, now, owned_by, text_column
+from storage.words import ShortWords
 
 
 class Rating(Record, table=True):
@@ -24,7 +25,7 @@ class Rating(Record, table=True):
     team: str
     rater: str = Field(index=True)
     value: int
-    reason: str = ""
+    reason: str = Field(default="", sa_type=ShortWords)
     via: str = "button"
     rated_at: datetime = Field(default_factory=now)
 
@@ -66,7 +67,7 @@ class Correction(Record, table=True):
     team: str
     author: str = Field(index=True)
     text: str = Field(sa_column=text_column())
-    reason: str = ""
+    reason: str = Field(default="", sa_type=ShortWords)
     may_train: bool = False
     corrected_at: datetime = Field(default_factory=now)
 
@@ -128,9 +129,9 @@ class Nomination(Record, table=True):
     nominator: str = Field(index=True)
     question: str = Field(sa_column=text_column())
     answer: str = Field(sa_column=text_column())
-    topic: str = ""
-    authors: list[str] = Field(sa_column=json_column())
-    waiting_for: list[str] = Field(sa_column=json_column())
+    topic: str = Field(default="", sa_type=ShortWords)
+    authors: list[str] = Field(sa_column=machine_json_column())
+    waiting_for: list[str] = Field(sa_column=machine_json_column())
     state: str = "waiting"
     refused_by: str = ""
     nominated_at: datetime = Field(default_factory=now)
@@ -178,9 +179,9 @@ class Entry(Record, table=True):
     question: str = Field(sa_column=text_column())
     question_hash: str
     answer: str = Field(sa_column=text_column())
-    source: str
-    topic: str = ""
-    thread: str = Field(default="", index=True)
+    source: str = Field(sa_type=ShortWords)
+    topic: str = Field(default="", sa_type=ShortWords)
+    thread: str = Field(default="", index=True, sa_type=ShortWords)
     split: str = ""
     author: str = Field(default="", index=True)
     answer_id: str | None = Field(

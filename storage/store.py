@@ -12,11 +12,21 @@ from storage.duels import DuelStore
 from storage.entries import EntryStore
 from storage.feedback import FeedbackStore
 from storage.forgetting import ForgettingStore
+from storage.golden import GoldenStore
+from storage.guarding import GuardStore
+from storage.learnable import LearnableStore
 from storage.learning import LearningStore
 from storage.migrate import upgrade
-from storage.operating import OperatingStore
+from storage.names import NameStore
+from storage.places import PlaceStore
+from storage.provider_files import ProviderFileStore
+from storage.restoring import RestoringStore
+from storage.restriking import RestrikingStore
+from storage.retention import RetentionStore
+from storage.reviewing import ReviewStore
 from storage.routing import RoutingStore
 from storage.spending import SpendingStore
+from storage.tracing import TracingStore
 
 
 class Store(
@@ -26,10 +36,20 @@ class Store(
     DuelStore,
     ChannelStore,
     ForgettingStore,
+    GoldenStore,
+    GuardStore,
+    LearnableStore,
     LearningStore,
-    OperatingStore,
+    NameStore,
+    PlaceStore,
+    ProviderFileStore,
+    RestoringStore,
+    RetentionStore,
+    RestrikingStore,
+    ReviewStore,
     RoutingStore,
     SpendingStore,
+    TracingStore,
 ):
     """Everything that is remembered."""
 

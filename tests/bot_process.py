@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-import on_postgres
 import psutil
-from on_postgres import database_url
 
 from bot.app import Bot, start
 from bot.settings import Policy, Settings
@@ -36,6 +34,17 @@ HELP, ADMIN_CHANNEL, CLEOS_DM = "C0HELP", "C0ADMIN", "D0CLEO"
 APPRENTICE = "U0APPRENTICE"
 START_S = 60.0
 ANSWER_S = 60.0
+
+
+@dataclass
+class Elsewhere:
+    """Where a bot's rows lie if not in its SQLite file; `tests/on_postgres.py` says so for the whole session."""
+
+    url: Callable[[str], str] = lambda _: ""
+    query: Callable[[str, str, Sequence[object]], list[tuple[Any, ...]]] = lambda *_: []
+
+
+ELSEWHERE = Elsewhere()
 
 TOOL_LIBRARY: Sequence[tuple[str, Sequence[str], str]] = (
     (
@@ -423,8 +432,8 @@ class BotLives:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query finds in the bot's database."""
         file = self.data_dir / "apprentice.sqlite"
-        if elsewhere := database_url(f"sqlite:///{file}"):
-            return on_postgres.query(elsewhere, query, values)
+        if elsewhere := ELSEWHERE.url(f"sqlite:///{file}"):
+            return ELSEWHERE.query(elsewhere, query, values)
         if not file.exists():
             return []
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as database:
@@ -432,8 +441,8 @@ class BotLives:
 
     def change(self, statement: str) -> None:
         """Change the database behind the bot's back."""
-        if elsewhere := database_url(f"sqlite:///{self.data_dir / 'apprentice.sqlite'}"):
-            on_postgres.query(elsewhere, statement)
+        if elsewhere := ELSEWHERE.url(f"sqlite:///{self.data_dir / 'apprentice.sqlite'}"):
+            ELSEWHERE.query(elsewhere, statement, ())
             return
         with closing(sqlite3.connect(self.data_dir / "apprentice.sqlite", timeout=30)) as database, database:
             database.execute(statement)
@@ -506,7 +515,7 @@ async def lives_of_a_bot(folder: Path, **settings: str) -> AsyncIterator[tuple[B
     url = await workspace.start()
     data_dir = folder / "data"
     data_dir.mkdir()
-    elsewhere = database_url(f"sqlite:///{data_dir / 'apprentice.sqlite'}")
+    elsewhere = ELSEWHERE.url(f"sqlite:///{data_dir / 'apprentice.sqlite'}")
     bot = BotLives(
         data_dir, url, log, {**environment, "SLACK_API_URL": f"{url}/api/", "DATABASE_URL": elsewhere}
     )

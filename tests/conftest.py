@@ -14,6 +14,7 @@ from provider_schema import tally
 from slack_recorder import NAME, recorder_for
 
 from storage.database import sqlite_file
+from storage.redaction import Rules, install
 from storage.store import Store
 
 # Two workers on two cores: threads of linear algebra beside them would only wait for one another. Before numpy is imported.
@@ -117,6 +118,13 @@ def _first_certificate() -> str:
         "-----END CERTIFICATE-----",
     )
     return bundle[bundle.index("-----BEGIN") : bundle.index(end)] + f"{end}\n"
+
+
+@pytest.fixture(autouse=True)
+def _rules_as_before() -> Iterator[None]:
+    """A bot installs its rules and the names of its workspace for the whole process; the next test begins without."""
+    yield
+    install(Rules())
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from bot_process import ELSEWHERE
 from postgres import RUNNING, postgres_url
 
 from storage.database import Database, sqlite_file
@@ -56,6 +57,7 @@ class OnPostgres:
 
         Database.__init__ = opened  # type: ignore[method-assign,assignment]
         _STANDING.append(self)
+        ELSEWHERE.url, ELSEWHERE.query = database_url, query
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 from urllib.parse import quote, urlsplit
 
 import psycopg
@@ -74,7 +74,8 @@ class PostgresServer:
         return psycopg.connect(f"host={self.home} user=tests dbname=postgres", autocommit=True)
 
     def _name(self, url: str) -> LiteralString:
-        return cast("LiteralString", urlsplit(url).path.removeprefix("/"))
+        name: LiteralString = urlsplit(url).path.removeprefix("/")
+        return name
 
     @property
     def _data(self) -> str:

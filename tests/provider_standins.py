@@ -50,6 +50,7 @@ class StandIn:
 
     keys: set[str] = field(default_factory=lambda: {"sk-right"})
     models: dict[str, str | None] = field(default_factory=dict)  # name -> day of its shutdown
+    files: dict[str, str] = field(default_factory=dict)  # id -> content of what was uploaded
     says: Callable[[str], str] = field(default=lambda question: f"You asked: {question}")
     finish: str = ""
     thinks: int = 0  # tokens that no one sees and everyone pays for
@@ -97,7 +98,24 @@ class OpenAIServer:
         self._spec = OpenAISpec.read() if SPECS.is_dir() else None
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/v1/chat/completions", self.complete), web.get("/v1/models", self.list_models)]
+        return [
+            web.post("/v1/chat/completions", self.complete),
+            web.get("/v1/models", self.list_models),
+            web.delete("/v1/files/{id}", self.delete_file),
+        ]
+
+    async def delete_file(self, request: web.Request) -> web.Response:
+        """A file that is there goes, once; of any other OpenAI says that there is none."""
+        self._hold(request)
+        if (refusal := self._refuse_key(request)) is not None:
+            return refusal
+        stand_in, name = self._stand_in, request.match_info["id"]
+        if stand_in.fail_next:
+            failure = stand_in.fail_next.popleft()
+            return web.json_response({"error": failure.error}, status=failure.status, headers=failure.headers)
+        if stand_in.files.pop(name, None) is None:
+            return refusal_of_openai(404, "not_found", f"No such File object: {name}", param="id")
+        return web.json_response({"id": name, "object": "file", "deleted": True})
 
     async def list_models(self, request: web.Request) -> web.Response:
         self._hold(request)

@@ -10,7 +10,6 @@ from typing import Any
 from bot_process import write_faq
 from workspace_rig import Rig, running
 
-from bot.faq import read_faq
 from bot.models.local import LocalEngine
 from bot.models.memory import Memory
 from bot.serving import Serving
@@ -23,7 +22,7 @@ from storage.store import Store
 from training.datasets import freeze, read_split
 from training.evaluating import BASE, CHALLENGER, CURRENT, MEMORY, judge_sheet
 from training.evaluation import Answered, Row, Sheet
-from training.examples import gather
+from training.formats.reading import read_faq
 from training.metrics import score
 
 Json = dict[str, Any]
@@ -97,13 +96,7 @@ class Office:
         """The tool library, frozen; its id."""
         faq = read_faq(await self._faq(), source="tools")
         await self.store.add_entries(TEAM_ID, faq.entries)
-        entries = [entry async for page in self.store.entries(TEAM_ID) for entry in page]
-        frozen = freeze(
-            gather([], entries, consenting=set()).examples, self.folder / "datasets", salt="salt", system=""
-        )
-        await self.store.save_dataset(
-            dataset_id=frozen.id, path=str(frozen.path), counts=frozen.counts, manifest=frozen.summary
-        )
+        frozen = await freeze(self.store, self.folder / "datasets", team=TEAM_ID, salt="salt")
         return frozen.id
 
     async def _faq(self) -> Path:

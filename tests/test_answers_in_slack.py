@@ -290,7 +290,7 @@ async def test_a_memory_answer_needs_no_stream_and_no_status(tmp_path: Path) -> 
     """What is known is said at once, in one call."""
     async with room_at(tmp_path) as room:
         faq = write_faq(tmp_path / "tools.jsonl")
-        from bot.faq import read_faq
+        from training.formats.reading import read_faq
 
         await room.bot.workshop.store.add_entries(room.bot.workshop.team, read_faq(faq, source="faq").entries)
         await room.bot.workshop.remember()

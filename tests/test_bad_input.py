@@ -39,11 +39,11 @@ from provider_standins import GeminiServer, OpenAIServer, StandIn, served
 
 from bot.app import Bot
 from bot.desk import NOBODY
-from bot.faq import read_faq
 from bot.settings import Policy
 from bot.slack import blocks, text
 from storage.records import RunState, now
 from training import rundir
+from training.formats.reading import read_faq
 
 MB = 1024 * 1024
 TAKEN_BUT_NOT_CONFIRMED: tuple[Json, ...] = (

@@ -8,7 +8,7 @@ from browser import BROWSER_ARGS, CHROMIUM, needs_chromium
 from playwright.async_api import Page, async_playwright, expect
 
 from bot.app import Bot
-from bot.faq import read_faq
+from training.formats.reading import read_faq
 
 pytestmark = [pytest.mark.browser, pytest.mark.training, needs_chromium]
 

@@ -48,7 +48,11 @@ def test_help_shows_every_command_with_an_example_and_the_exit_codes(terminal: T
     """Somebody who knows nothing finds out what there is, and a program what an exit code means."""
     top = terminal.run("--help")
     assert top.code == 0
-    wanted = "doctor eval ask export forget import models promote rehearse rollback runs serve spending train workspace"
+    wanted = (
+        "acknowledge ask backup datasets doctor eval experts export forget golden import lineage "
+        "models promote quarantine rehearse restore review rollback runs serve spending train "
+        "workspace "
+    )
     assert {name for name, _, _ in COMMANDS} == set(wanted.split())
     for name, _, words in COMMANDS:
         assert re.search(rf"^  {name} +{re.escape(words)}$", top.out, re.MULTILINE)
@@ -130,7 +134,7 @@ def test_an_import_keeps_the_good_lines_and_names_the_bad_ones(terminal: Termina
     assert ended.out == f"{file}: 3 added, 0 updated, 0 known already; 25 lines were left out, see above.\n"
     named = [line for line in ended.err.splitlines() if line.startswith("line ")]
     assert [line.split(":")[0] for line in named] == [f"line {number}" for number in range(4, 24)]
-    assert ended.err.splitlines()[-1] == "... and 5 more lines"
+    assert "... and 5 more lines" in ended.err.splitlines()
 
     again = terminal.run("import", str(file), "--json")
     assert again.code == 0

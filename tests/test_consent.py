@@ -84,7 +84,7 @@ async def test_the_command_changes_consent_and_explains_itself(
     """yes, no, something else, nothing: each answers the person alone."""
     async with library(tmp_path, monkeypatch) as (bot, team):
         store, mine = bot.workshop.store, bot.workshop.team
-        for words, granted, said in (("yes", True, text.CONSENT_YES), ("NO", False, text.CONSENT_NO)):
+        for words, granted, said in (("yes", True, text.CONSENT_YES), ("NO", False, text.CONSENT_WITHDRAWN)):
             await team.cleo.command(HELP, "/apprentice", f"Privacy {words}")
             await team.cleo.wait_for_ephemeral(HELP, says(said))
             assert await store.consent(mine, "U0CLEO") is granted

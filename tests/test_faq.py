@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bot.errors import PublicError
-from bot.faq import Faq, read_faq
 from bot.settings import HANDBOOK
+from training.formats.reading import Faq, read_faq
 
 
 def read(tmp_path: Path, text: str | bytes, name: str = "faq.jsonl") -> Faq:

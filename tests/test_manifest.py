@@ -42,6 +42,7 @@ SCOPES_OF_METHOD: Mapping[str, frozenset[str]] = {
     "conversations_replies": HISTORY,
     "files_info": frozenset({"files:read"}),
     "files_upload_v2": frozenset({"files:write"}),
+    "users_list": frozenset({"users:read"}),
     "views_open": frozenset(),
     "views_publish": frozenset(),
     "views_update": frozenset(),
@@ -60,7 +61,9 @@ SCOPES_OF_EVENT: Mapping[str, frozenset[str]] = {
     "message.mpim": frozenset({"mpim:history"}),
     "reaction_added": frozenset({"reactions:read"}),
     "reaction_removed": frozenset({"reactions:read"}),
+    "team_join": frozenset({"users:read"}),
     "tokens_revoked": frozenset(),
+    "user_change": frozenset({"users:read"}),
 }
 """Scopes by event type, as docs.slack.dev/reference/events states them."""
 

@@ -12,9 +12,10 @@ from bot.app import Bot
 from bot.slack import shortcut_blocks
 from bot.slack.shortcut_blocks import ALLOW, ANSWER, DENY, QUESTION, TOPIC
 from bot.workspace import Person
-from training.examples import gather
+from training.examples import Sieve
+from training.gathering import allowed_today, pages
 
-ASKED, SAID = "Where are the ladders?", "Behind the green door; ask Ben for the key."
+ASKED, SAID = "Where are the ladders?", "Behind the green door; ask at the desk for the key."
 BENS_DM, DANS_DM = "D0BEN", "D0DAN"
 
 
@@ -219,15 +220,10 @@ async def ts_of(bot: Bot) -> str:
 async def authors_of_examples(bot: Bot) -> set[tuple[str, ...]]:
     """Whose words would be trained on, of what came by nomination."""
     store, team = bot.workshop.store, bot.workshop.team
-    entries = [row async for page in store.entries(team) for row in page if row.nomination_id]
-    gathered = gather(
-        await store.feedback(team),
-        entries,
-        consenting=await store.consenting(team),
-        refusing=await store.refusing(team),
-        nominated=await store.nominated(team),
-    )
-    return {example.authors for example in gathered.examples}
+    nominated = {row.id async for page in store.entries(team) for row in page if row.nomination_id}
+    sieve = Sieve(await allowed_today(store, team))
+    found = [example async for page in pages(store, team, sieve) for example in page.examples]
+    return {example.authors for example in found if example.id in nominated}
 
 
 def nominations_of(bot: Bot) -> Any:

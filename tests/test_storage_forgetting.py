@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from storage.entries import NewEntry
 from storage.feedback import Press
-from storage.forgetting import without_words
+from storage.forgetting import Quotes, without_words
 from storage.records import Rating
 from storage.store import Store
 from storage.values import Message
@@ -118,6 +118,17 @@ def test_only_what_quotes_is_cut(before: list[tuple[str, str]], after: list[tupl
         return [{"role": role, "content": content} for role, content in said]
 
     assert without_words(turns(before), WORDS) == turns(after)
+
+
+@pytest.mark.parametrize("count", [3, 500])
+def test_many_texts_are_looked_for_in_one_walk(count: int) -> None:
+    """However many there are and wherever they stand, also behind a quotation mark; the beginning alone is no quote."""
+    words = [f"Word{n} is how the {n}th of many answers begins." for n in range(count)]
+    quotes = Quotes(words)
+    for said in (words[0], words[-1], f'He said "{words[1]}" and left.', f"Q: x\nA: {words[2]}\n"):
+        assert quotes.are_in(said)
+    for said in ("", "Nothing of it.", words[1][:-1]):
+        assert not quotes.are_in(said)
 
 
 async def test_a_deleted_message_takes_its_answer_along(url: str) -> None:

@@ -1,188 +1,405 @@
-"""Freeze examples into a DatasetVersion: a folder named by the hash of its content that never changes again.
+"""Freeze what may be learned from into a DatasetVersion: a folder named by the hash of its content that never changes again.
 
-The split hashes the question, not the answer: a corrected answer must not move its question into training. The manifest is
-written last, so a folder with a manifest is complete; freezing the same examples again finds the same folder.
+Everything streams: pages of rows go through the rules into a temporary file (`training.dataset_spool`), come back in the
+order of their questions, are joined into clusters, placed on one side for ever, and are written line by line. The places are
+written before the dataset becomes visible, and the folder gets its name last: a freeze that is cut off anywhere leaves
+nothing that anybody takes for a dataset, and the next one clears away what lies about.
 """
 
+import asyncio
+import fcntl
 import hashlib
-import json
 import os
 import shutil
+import sqlite3
+import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import PublicError
-from training.examples import Example
-from storage.redaction import redact
+from storage.places import AT_ONCE, Place
+from storage.records import DatasetVersion, now
+from storage.store import Store
+from training.dataset_difference import Difference, compare
+from training.dataset_erasing import Erased, erase, verify
+from training.dataset_files import (
+    FORMAT,
+    MANIFEST,
+    HeldOutRow,
+    authors_of,
+    read_manifest,
+    read_split,
+    row_id,
+)
+from training.dataset_manifest import (
+    CONSENT,
+    LICENCE,
+    code_version,
+    filters,
+    redaction_rules,
+    summary_of,
+)
+from training.dataset_sides import (
+    CODES,
+    SPLIT_NAMES,
+    Sides,
+    assigned,
+    clustered,
+    look_up,
+    splits_in,
+    withdrawn_too,
+)
+from training.dataset_spool import Judge, Spool, votes_in
+from training.dataset_writing import Written, completed, named, written
+from training.examples import RATED, REVIEWED, Sieve
+from training.fitness import unfit_pair
+from training.gathering import Page, allowed_today, experts_of, pages, strike_today
+from training.golden import NEAR_GOLDEN, Untouched
+from training.raters import DISLIKED, CapRules, Label, Raters, Weights
 
-FORMAT = 1
-TEST_SHARE, VALIDATION_SHARE = 0.15, 0.10
-LONGEST_ANSWER = 20_000
-SPLITS = ("train", "validation", "test")
+if TYPE_CHECKING:
+    from training.dataset_sides import Array
+
+__all__ = [
+    "Erased", "Frozen", "HeldOutRow", "authors_of", "erase", "freeze", "read_manifest", "read_split", "row_id", "verify",
+]  # fmt: skip
+
+TRAINING = "training"
+TOO_MANY_OF_ONE = "one person would have written more rows than one person may"
+WAIT_FOR_LOCK_S = 600.0
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A frozen dataset: its hash, its folder, the rows in each split, and the manifest's summary."""
+    """A frozen dataset: its hash, its folder, the rows in each split, the manifest's summary, what changed since its parent.
+
+    `new` is False where the same content had been frozen before.
+    """
 
     id: str
     path: Path
     counts: dict[str, int]
     summary: dict[str, Any]
+    difference: Difference
+    new: bool
+
+    @property
+    def examples(self) -> int:
+        """The rows of all splits."""
+        return sum(self.counts.values())
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOutRow:
-    """One row of a frozen split."""
+async def freeze(
+    store: Store,
+    folder: Path,
+    *,
+    team: str,
+    salt: str,
+    system: str = "",
+    review_required: bool = False,
+    caps: CapRules | None = None,
+    on_gathered: Callable[[int], Any] | None = None,
+) -> Frozen:
+    """Freeze today's examples and preferences under `folder`, and remember the version; the same content is the same.
 
-    id: str
-    messages: tuple[dict[str, str], ...]
-    answer: str
-    cluster: str
+    With `review_required` what people said here gets in only once a reviewer approved it; `caps` are what one person may
+    decide of it.
 
-
-def row_id(key: str) -> str:
-    """The id that the question with this hash has in every dataset."""
-    return key[:16]
-
-
-def split_of(key: str, declared: str, *, salt: str) -> str:
-    """Which split a question belongs to, for ever; a declared "test" or "train" is kept."""
-    if declared == "test":
-        return "test"
-    place = int.from_bytes(hashlib.sha256(f"{salt}/{key}".encode()).digest()[:8]) / 2**64
-    if declared != "train" and place < TEST_SHARE:
-        return "test"
-    return "validation" if TEST_SHARE <= place < TEST_SHARE + VALIDATION_SHARE else "train"
-
-
-def freeze(examples: Sequence[Example], folder: Path, *, salt: str, system: str = "") -> Frozen:
-    """Write the dataset under `folder`, unless it is there already. Raises PublicError when the disk is full."""
-    rows, dropped = _rows(examples, salt, system)
-    content = hashlib.sha256()
-    content.update(f"apprentice dataset {FORMAT}\n".encode())
-    for split in SPLITS:
-        for row in rows[split]:
-            content.update(f"{split}\t{_line(row)}\n".encode())
-    dataset_id = content.hexdigest()
-    path = folder / dataset_id
-    if not (path / "manifest.json").exists():
+    Raises PublicError where the disk is full. While somebody is being forgotten nothing of them gets in: a version that
+    was read before their rows went is thrown away and made again.
+    """
+    for _ in range(ATTEMPTS):
+        since = now()
         try:
-            _write(path, rows, _manifest(dataset_id, rows, dropped))
-        except OSError as error:
+            async with _workbench(folder) as bench:
+                freezing = _Freezing(store, bench, folder, team, salt, system)
+                freezing.review_required, freezing.caps = review_required, caps
+                frozen = await freezing.carry_out(on_gathered)
+        except (OSError, sqlite3.OperationalError) as error:
+            why = getattr(error, "strerror", None) or error
             raise PublicError(
-                f"The dataset could not be written to {path} ({error.strerror}). "
+                f"The dataset could not be written to {folder} ({why}). "
                 "Free some space and start the training again; nothing is lost."
             ) from None
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    summary = {key: value for key, value in manifest.items() if key != "rows"}
-    return Frozen(dataset_id, path, dict(manifest["counts"]), summary)
+        await _remember(store, team, frozen)
+        leaving = await store.being_forgotten(team, since=since)
+        if leaving.people:
+            await asyncio.to_thread(erase, frozen.path, authors=leaving.people)
+        if not leaving.gone_meanwhile or not frozen.new:
+            return frozen
+        await store.drop_dataset(frozen.id)
+        await asyncio.to_thread(shutil.rmtree, frozen.path, ignore_errors=True)
+    raise PublicError("People are being forgotten just now. Start the training again in a few minutes.")
 
 
-def read_split(path: Path, split: str) -> Iterator[HeldOutRow]:
-    """The rows of a frozen split, in their order, the answer apart from the messages."""
-    with (path / f"{split}.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            *asked, answer = row["messages"]
-            yield HeldOutRow(row["id"], tuple(asked), answer["content"], row["cluster"])
+async def _remember(store: Store, team: str, frozen: Frozen) -> None:
+    await store.save_dataset(
+        dataset_id=frozen.id,
+        path=str(frozen.path),
+        counts=frozen.counts,
+        manifest=frozen.summary,
+        team=team,
+        kind=frozen.summary["kind"],
+        parent_id=frozen.difference.parent or None,
+        difference=frozen.difference.to_json(),
+    )
 
 
-def authors_of(path: Path) -> dict[str, list[str]]:
-    """Row id -> the people whose words it holds, from the manifest."""
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    return {row["id"]: row["authors"] for row in manifest["rows"]}
-
-
-def _rows(
-    examples: Sequence[Example], salt: str, system: str
-) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
-    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    dropped: Counter[str] = Counter()
-    for example in sorted(examples, key=lambda each: each.key):
-        reason = _unfit(example)
-        if reason:
-            dropped[reason] += 1
-            continue
-        rows[split_of(example.key, example.split, salt=salt)].append(_row(example, system))
-    _lend_validation(rows)
-    return rows, dropped
-
-
-def _lend_validation(rows: dict[str, list[dict[str, Any]]]) -> None:
-    """A small dataset may have drawn no validation row; the first training rows by hash step in."""
-    wanted = max(1, len(rows["train"]) // 20)
-    if not rows["validation"] and len(rows["train"]) > wanted:
-        rows["validation"], rows["train"] = rows["train"][:wanted], rows["train"][wanted:]
-
-
-def _unfit(example: Example) -> str:
-    if not example.question.strip():
-        return "the question is empty"
-    if not example.answer.strip():
-        return "the answer is empty"
-    if len(example.answer) > LONGEST_ANSWER:
-        return f"the answer is longer than {LONGEST_ANSWER:,} characters"
-    return ""
-
-
-def _row(example: Example, system: str) -> dict[str, Any]:
-    messages = [{"role": "system", "content": system}] if system else []
-    messages += [{"role": turn.role, "content": redact(turn.content).text} for turn in example.turns]
-    messages.append({"role": "assistant", "content": redact(example.answer.strip()).text})
-    return {
-        "id": row_id(example.key),
-        "cluster": hashlib.sha256(example.thread.encode()).hexdigest()[:16],
-        "messages": messages,
-        "authors": list(example.authors),
-        "origin": example.origin,
-    }
-
-
-def _line(row: dict[str, Any]) -> str:
-    kept = {name: row[name] for name in ("id", "cluster", "messages")}
-    return json.dumps(kept, ensure_ascii=False, sort_keys=True)
-
-
-def _manifest(
-    dataset_id: str, rows: dict[str, list[dict[str, Any]]], dropped: Counter[str]
-) -> dict[str, Any]:
-    everything = [(split, row) for split in SPLITS for row in rows[split]]
-    return {
-        "format": FORMAT,
-        "id": dataset_id,
-        "counts": {split: len(rows[split]) for split in SPLITS},
-        "clusters": len({row["cluster"] for _, row in everything}),
-        "origins": dict(sorted(Counter(row["origin"] for _, row in everything).items())),
-        "dropped": dict(sorted(dropped.items())),
-        "rows": [
-            {
-                "id": row["id"],
-                "split": split,
-                "sha256": hashlib.sha256(_line(row).encode()).hexdigest(),
-                "origin": row["origin"],
-                "authors": row["authors"],
-            }
-            for split, row in everything
-        ],
-    }
-
-
-def _write(path: Path, rows: dict[str, list[dict[str, Any]]], manifest: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+@asynccontextmanager
+async def _workbench(folder: Path) -> AsyncIterator[Path]:
+    """A folder to work in, alone; whatever an earlier freeze left behind is cleared away first, and this one at the end."""
+    lock = await asyncio.to_thread(_opened, folder)
     try:
-        for split in SPLITS:
-            lines = "".join(f"{_line(row)}\n" for row in rows[split])
-            (draft / f"{split}.jsonl").write_text(lines, encoding="utf-8")
-        text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True)
-        (draft / "manifest.json").write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(draft, path)
+        await _locked(lock)
+        bench = await asyncio.to_thread(_cleared, folder)
+        try:
+            yield bench
+        finally:
+            await asyncio.to_thread(shutil.rmtree, bench, ignore_errors=True)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        os.close(lock)
+
+
+def _opened(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    return os.open(folder / ".freezing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _cleared(folder: Path) -> Path:
+    for left in folder.glob(".*/"):
+        shutil.rmtree(left, ignore_errors=True)
+    bench = folder / f".draft-{uuid.uuid4().hex}"
+    bench.mkdir()
+    return bench
+
+
+async def _locked(lock: int) -> None:
+    end = time.monotonic() + WAIT_FOR_LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise PublicError(
+                    "Another dataset is being frozen here. Try again when it is done."
+                ) from None
+            await asyncio.sleep(0.1)
+
+
+class _Freezing:
+    """One freeze, step by step."""
+
+    def __init__(self, store: Store, bench: Path, folder: Path, team: str, salt: str, system: str) -> None:
+        self._store, self._bench, self._folder = store, bench, folder
+        self._team, self._salt, self._system = team, salt, system
+        self._dropped: Counter[str] = Counter()
+        self._untouched: Untouched | None = None
+        self._capped: dict[str, int] = {}
+        self.review_required = False
+        self.caps: CapRules | None = None
+
+    async def carry_out(self, on_gathered: Callable[[int], Any] | None) -> Frozen:
+        strike = await strike_today(self._store)
+        spool = Spool(self._bench, system=self._system, strike=strike)
+        try:
+            weights = await self._gather(spool)
+            judge = await asyncio.to_thread(_judge, spool, weights, self._salt, self.caps)
+            sides = await self._sides(spool, judge)
+            if on_gathered is not None:
+                await on_gathered(sides.questions)
+            placed, made = await asyncio.gather(
+                self._place(sides), self._write(spool, sides), return_exceptions=True
+            )
+            if isinstance(placed, BaseException):
+                raise placed
+            if isinstance(made, BaseException):
+                raise made
+            return await self._published(made)
+        finally:
+            spool.close()
+
+    async def _gather(self, spool: Spool) -> Weights:
+        """Everything that passes the rules goes into the spool; what everybody's vote counts comes back."""
+        allowed = await allowed_today(self._store, self._team, review_required=self.review_required)
+        sieve = Sieve(allowed)
+        raters = Raters(await experts_of(self._store, self._team))
+        if golden := await self._store.golden_questions(self._team):
+            self._untouched = await asyncio.to_thread(Untouched, golden)
+        async for page in pages(self._store, self._team, sieve, raters):
+            await asyncio.to_thread(self._spooled, spool, page)
+        self._dropped.update(sieve.left_out)
+        return raters.weigh()
+
+    def _spooled(self, spool: Spool, page: Page) -> None:
+        fit = [each for each in page.examples if not self._unfit(each.question, each.answer)]
+        if self._untouched is None:
+            spool.add(fit, page.preferences)
+            return
+        examples, preferences = self._untouched.of(fit), self._untouched.of(page.preferences)
+        if near := len(fit) - len(examples):
+            self._dropped[NEAR_GOLDEN] += near
+        spool.add(examples, preferences)
+
+    def _unfit(self, question: str, answer: str) -> bool:
+        reason = unfit_pair(question, answer)
+        if reason:
+            self._dropped[reason] += 1
+        return bool(reason)
+
+    async def _sides(self, spool: Spool, judge: Judge) -> Sides:
+        from training.clusters import Clusters
+
+        place = self._bench / "clusters"
+        place.mkdir()
+        clusters = Clusters(place)
+        try:
+            questions = await asyncio.to_thread(clustered, spool.keep(judge), clusters)
+            known, missing = await self._known(questions.keys)
+            gone = [Path(each.path) for each in reversed(await self._store.datasets())] if missing else []
+            before = await asyncio.to_thread(withdrawn_too, questions, known, missing, gone, clusters)
+            return await asyncio.to_thread(assigned, before, clusters.roots(), self._salt)
+        finally:
+            clusters.close()
+
+    async def _known(self, keys: "Array") -> "tuple[Array, dict[str, int]]":
+        """Where the questions stood before, by their numbers; the codes of those that are not among them now, by key."""
+        import numpy as np
+
+        known = np.zeros(len(keys), np.uint8)
+        missing: dict[str, int] = {}
+        any_known = False
+        async for page in self._store.split_places(self._team):
+            any_known = True
+            there = np.array([place.key for place in page], "S32")
+            codes = np.array([CODES[place.split] for place in page], np.uint8)
+            found = look_up(keys, there, codes, known)
+            missing |= {page[number].key: int(codes[number]) for number in np.flatnonzero(~found).tolist()}
+        if not any_known:
+            await self._known_of_format_1(keys, known)
+        return known, missing
+
+    async def _known_of_format_1(self, keys: "Array", known: "Array") -> None:
+        """Datasets frozen before places were kept tell them: what they held out stays held out."""
+        import numpy as np
+
+        before: dict[str, str] = {}
+        for dataset in await self._store.datasets():
+            if (Path(dataset.path) / MANIFEST).exists():
+                before |= await asyncio.to_thread(splits_in, Path(dataset.path))
+        if before:
+            short = keys.astype("S16")
+            there = np.array(sorted(before), "S16")
+            codes = np.array([CODES[before[row]] for row in sorted(before)], np.uint8)
+            look_up(short, there, codes, known)
+
+    async def _place(self, sides: Sides) -> None:
+        """Write down where each question belongs from now on, a little at a time: others write, too."""
+        import numpy as np
+
+        fresh = np.flatnonzero(sides.splits != sides.known)
+        for start in range(0, len(fresh), AT_ONCE):
+            since = time.monotonic()
+            places = [
+                Place(sides.key(number), SPLIT_NAMES[int(sides.splits[number])], sides.cluster(number))
+                for number in map(int, fresh[start : start + AT_ONCE])
+            ]
+            await self._store.place(self._team, places)
+            if start + AT_ONCE < len(fresh):
+                await asyncio.sleep((time.monotonic() - since) / 2)
+
+    async def _write(self, spool: Spool, sides: Sides) -> tuple[Written, Counter[str]]:
+        """Every line, in a draft; what was written, and what was left out."""
+        draft = self._bench / "version"
+        draft.mkdir()
+        made = await asyncio.to_thread(written, draft, spool, sides, self._dropped, kind=TRAINING)
+        return made, Counter(self._dropped) + spool.left_out
+
+    async def _published(self, made: tuple[Written, Counter[str]]) -> Frozen:
+        """Give the draft its name, unless the same content has it already. All places are written by now."""
+        new, dropped = made
+        draft, path = self._bench / "version", self._folder / new.id
+        if (path / MANIFEST).exists():
+            manifest = await asyncio.to_thread(read_manifest, path)
+            row = await self._store.dataset(new.id)
+            known = Difference.from_json(row.difference if row is not None else manifest["difference"])
+            return Frozen(
+                new.id,
+                path,
+                manifest["counts"],
+                summary_of(manifest),
+                known or Difference("", {}),
+                new=False,
+            )
+        parent = await self._parent(new.id)
+        old = Path(parent.path) if parent is not None else None
+        difference = await asyncio.to_thread(compare, old, draft, parent=parent.id if parent else "")
+        manifest = self._manifest(new, difference, dropped)
+        await asyncio.to_thread(completed, draft, manifest, new.files)
+        await asyncio.to_thread(named, draft, path)
+        return Frozen(new.id, path, new.counts, summary_of(manifest), difference, new=True)
+
+    async def _parent(self, dataset_id: str) -> DatasetVersion | None:
+        """The newest dataset of this kind that still lies on disk."""
+        for row in reversed(await self._store.datasets()):
+            there = (Path(row.path) / MANIFEST).exists()
+            if row.id != dataset_id and row.team in {"", self._team} and row.kind == TRAINING and there:
+                return row
+        return None
+
+    def _manifest(self, written: Written, difference: Difference, dropped: Counter[str]) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "id": written.id,
+            "kind": TRAINING,
+            "counts": written.counts,
+            "preferences": written.preferences,
+            "until": written.until,
+            "clusters": written.clusters,
+            "origins": dict(sorted(written.origins.items())),
+            "dropped": dict(sorted(dropped.items())),
+            "filters": filters(self.caps),
+            "code": code_version(),
+            "redaction": {"rules": redaction_rules()},
+            "salt": hashlib.sha256(f"salt of splits/{self._salt}".encode()).hexdigest()[:12],
+            "system_prompt": hashlib.sha256(self._system.encode()).hexdigest()[:12] if self._system else "",
+            "parent": difference.parent or None,
+            "difference": {**difference.to_json(), "ids": {}},
+            "licence": LICENCE,
+            "consent": CONSENT,
+            "erased": 0,
+        }
+
+
+def _judge(spool: Spool, weights: Weights, salt: str, rules: CapRules | None) -> Judge:
+    from training.caps import Caps
+
+    caps = Caps(weights, salt=salt, rules=rules)
+    for page in spool.pick(weights.label):
+        for each in page:
+            if each.rank == RATED:
+                caps.rated(each.key, each.votes)
+            elif each.writer and each.rank != REVIEWED:
+                caps.written(each.key, each.writer)
+            else:
+                caps.free()
+    settled = caps.settle()
+    capped = [f"{each.person} " for each in settled.capped["rated"]]
+
+    def judge(key: str, rank: int, weight: float, votes: str, asker: str, writer: str) -> float | str:
+        if rank == RATED:
+            if weight and not any(person in votes for person in capped):
+                return weight
+            label: Label = settled.label(key, votes_in(votes), asker)
+            return label.weight if label.value > 0 else label.reason or DISLIKED
+        if writer and rank != REVIEWED and not settled.keeps(key):
+            return TOO_MANY_OF_ONE
+        return 1.0
+
+    return judge

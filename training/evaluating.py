@@ -16,8 +16,9 @@ from storage.errors import PublicError
 from storage.records import Evaluation, EvaluationState, ModelVersion, now
 from storage.store import Store
 from storage.values import Message
-from training.datasets import TEST_SHARE, read_split
-from training.evaluation import Arm, HeldOut, Sheet, evaluate, read_answered
+from training.dataset_files import read_split
+from training.evaluation import Arm, HeldOut, OnProgress, Sheet, evaluate, read_answered, with_golden
+from training.golden import golden_now
 from training.promotion import Rule, Verdict, judge
 
 LEASE_S = 60.0
@@ -131,17 +132,16 @@ class Evaluations:
         if evaluation.sheet:
             return evaluation
         held_out = await self._held_out(evaluation)
+        golden = await self._golden(held_out)
         challenger = await self._version(evaluation.challenger_id)
         current = await self._version(evaluation.current_id)
         arms = await self._bench.arms(
             challenger=challenger,
             current=current,
-            held_out={each.id for each in held_out},
+            held_out={each.id for each in (*held_out, *golden)},
         )
-        answers = self._folder / "evaluations" / f"{evaluation.id}.jsonl"
-        answers.parent.mkdir(parents=True, exist_ok=True)
         done = 0
-        total = len(arms) * len(held_out)
+        total = len(arms) * (len(held_out) + len(golden))
         told: set[asyncio.Task[None]] = set()
 
         def count(_arm: str, _done: int, _of: int) -> None:
@@ -152,7 +152,28 @@ class Evaluations:
                 told.add(task)
                 task.add_done_callback(told.discard)
 
-        sheet = await evaluate(
+        sheet = await self._asked(evaluation.id, arms, held_out, count)
+        told_of = sheet.to_json()
+        if golden:
+            told_of = with_golden(told_of, await self._asked(f"{evaluation.id}.golden", arms, golden, count))
+        await asyncio.gather(*told, return_exceptions=True)
+        verdict = judge_sheet(sheet)
+        await self._store.note_on_evaluation(
+            evaluation.id,
+            state=EvaluationState.DONE if evaluation.run_id else EvaluationState.EVALUATING,
+            sheet=told_of,
+            verdict=verdict.to_json() if verdict else {},
+            finished_at=now(),
+        )
+        return await self._store.evaluation(evaluation.id) or evaluation
+
+    async def _asked(
+        self, name: str, arms: Sequence[Arm], held_out: Sequence[HeldOut], count: OnProgress
+    ) -> Sheet:
+        """Every arm's answers, those that an interrupted evaluation wrote down among them."""
+        answers = self._folder / "evaluations" / f"{name}.jsonl"
+        answers.parent.mkdir(parents=True, exist_ok=True)
+        return await evaluate(
             arms,
             held_out,
             concurrency=self._concurrency,
@@ -160,16 +181,28 @@ class Evaluations:
             already=read_answered(answers),
             record_to=answers,
         )
-        await asyncio.gather(*told, return_exceptions=True)
-        verdict = judge_sheet(sheet)
-        await self._store.note_on_evaluation(
-            evaluation.id,
-            state=EvaluationState.DONE if evaluation.run_id else EvaluationState.EVALUATING,
-            sheet=sheet.to_json(),
-            verdict=verdict.to_json() if verdict else {},
-            finished_at=now(),
-        )
-        return await self._store.evaluation(evaluation.id) or evaluation
+
+    async def _golden(self, held_out: Sequence[HeldOut]) -> list[HeldOut]:
+        """The golden questions, frozen now, with the instructions that held-out questions come with.
+
+        One that is among the held-out questions is asked there already.
+        """
+        version = await golden_now(self._store, self._team, self._folder)
+        if version is None:
+            return []
+        asked = {each.id for each in held_out}
+        system = [turn for turn in (held_out[0].messages if held_out else ()) if turn.role == "system"]
+
+        def read() -> list[HeldOut]:
+            return [
+                HeldOut(
+                    row.id, (*system, Message("user", row.messages[-1]["content"])), row.answer, row.cluster
+                )
+                for row in read_split(Path(version.path), "test")
+                if row.id not in asked
+            ]
+
+        return await asyncio.to_thread(read)
 
     async def _version(self, version_id: str | None) -> ModelVersion | None:
         if version_id is None:
@@ -198,6 +231,8 @@ class Evaluations:
 
 def judge_sheet(sheet: Sheet) -> Verdict | None:
     """The verdict on the challenger against what serves now; None where there is no challenger."""
+    from training.splits import TEST_SHARE
+
     names = {arm.name for arm in sheet.arms}
     if CHALLENGER not in names:
         return None

@@ -24,6 +24,7 @@ from training.metrics import METRICS, Scores, score
 from training.promotion import Difference, paired_bootstrap
 
 SCHEMA = 1
+GOLDEN = "golden"
 GIVE_UP_AFTER = 12
 """So many failures without one answer, and an arm is not asked any further: a wrong key does not heal."""
 
@@ -144,7 +145,22 @@ class Sheet:
             raise PublicError(
                 f"This evaluation has schema {data.get('schema')!r}, and this version reads {SCHEMA}. Run `/eval` again."
             )
-        return cls(tuple(_row_from_json(row) for row in data["rows"]))
+        return cls(tuple(_row_from_json(row) for row in data["rows"] if "group" not in row))
+
+
+def with_golden(sheet: Mapping[str, Any], golden: Sheet) -> dict[str, Any]:
+    """A sheet as JSON, and beside its rows those of the golden questions, as a group of their own.
+
+    Whoever reads the sheet does not see them: nothing that is decided depends on them.
+    """
+    rows = [{**asdict(row), "group": GOLDEN} for row in golden.rows]
+    return {**sheet, "rows": [*sheet["rows"], *rows]}
+
+
+def golden_of(data: Mapping[str, Any]) -> Sheet | None:
+    """The golden questions' rows of a sheet as JSON; None where there were none."""
+    rows = tuple(_row_from_json(row) for row in data.get("rows", ()) if row.get("group") == GOLDEN)
+    return Sheet(rows) if rows else None
 
 
 async def evaluate(

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,9 @@ from storage.store import Store
 from storage.values import who
 from training.datasets import freeze
 from training.evaluating import Evaluations
-from training.examples import Gathered, gather
 from training.finetuners import Broken, Done, FineTuner, Order, Pending
+from training.gathering import count_usable
+from training.raters import CapRules
 
 LEASE_S = 60.0
 LAUNCHES = 4
@@ -46,6 +47,8 @@ class RunRules:
     epochs: float | None = None
     system_prompt: str = ""
     allow_downloads: bool = False
+    review_required: bool = False
+    caps: CapRules = field(default_factory=CapRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,10 @@ class Runs:
         rules: RunRules,
         report: Report,
         worker: str,
+        why_not: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
+        """`why_not` says what has to be done before anything is frozen; "" where nothing has to."""
+        self._why_not = why_not or _nothing
         self._store = store
         self._team = team
         self._folder = folder
@@ -84,28 +90,23 @@ class Runs:
         self._advancing: dict[str, asyncio.Task[None]] = {}
         self._refused_since: dict[str, float] = {}  # run id -> since when its last drawing is refused
 
-    async def gathered(self) -> Gathered:
-        """The examples that may be learned from today."""
-        entries = [entry async for page in self._store.entries(self._team) for entry in page]
-        return gather(
-            await self._store.feedback(self._team),
-            entries,
-            consenting=await self._store.consenting(self._team),
-            refusing=await self._store.refusing(self._team),
-            nominated=await self._store.nominated(self._team),
-        )
-
     async def request(
         self, *, by: str, occasion: str, options: Mapping[str, Any] | None = None
     ) -> Requested | Declined:
         """Ask for a run. Declined while another one is live or while there is too little to learn from."""
+        if why := await self._why_not():
+            return Declined(why)
         live = [run for run in await self._store.live_runs() if run.occasion != occasion]
         if live:
             return Declined(f"Run #{live[0].number} is still {live[0].state.value}. One run at a time.")
-        gathered = await self.gathered()
-        usable = sum(1 for example in gathered.examples if example.split != "test")
-        if usable < self._rules.min_examples:
-            return Declined(_too_few(usable, self._rules.min_examples, gathered.left_out))
+        usable = await count_usable(
+            self._store,
+            self._team,
+            enough=self._rules.min_examples,
+            review_required=self._rules.review_required,
+        )
+        if usable.count < self._rules.min_examples:
+            return Declined(_too_few(usable.count, self._rules.min_examples, usable.left_out))
         return await self._store.request_run(
             team=self._team, occasion=occasion, by=by, options=dict(options or {})
         )
@@ -176,6 +177,8 @@ class Runs:
     async def _step(self, run: TrainingRun) -> TrainingRun:
         if run.cancel_requested_by and run.state not in {RunState.TRAINING, RunState.REPORTING}:
             return await self._end(run, "cancelled", f"Cancelled by {who(run.cancel_requested_by)}.")
+        if run.state is RunState.FREEZING and (why := await self._why_not()):
+            return await self._end(run, "declined", why)
         match run.state:
             case RunState.REQUESTED:
                 return await self._store.advance_run(run, RunState.FREEZING)
@@ -190,19 +193,25 @@ class Runs:
 
     async def _freeze(self, run: TrainingRun) -> TrainingRun:
         salt = await self._store.keepsake(SALT, new_salt)
-        gathered = await self.gathered()
-        told = {**run.progress, "gathered": len(gathered.examples)}
-        await self._store.note_on_run(run.id, progress=told)
-        frozen = await asyncio.to_thread(
-            freeze,
-            gathered.examples,
+        told = dict(run.progress)
+
+        async def gathered(count: int) -> None:
+            told["gathered"] = count
+            await self._store.note_on_run(run.id, progress=told)
+
+        frozen = await freeze(
+            self._store,
             self._folder / "datasets",
+            team=self._team,
             salt=salt,
             system=self._rules.system_prompt,
+            review_required=self._rules.review_required,
+            caps=self._rules.caps,
+            on_gathered=gathered,
         )
-        await self._store.save_dataset(
-            dataset_id=frozen.id, path=str(frozen.path), counts=frozen.counts, manifest=frozen.summary
-        )
+        if frozen.examples < self._rules.min_examples:
+            why = _too_few(frozen.examples, self._rules.min_examples, frozen.summary["dropped"])
+            return await self._end(run, "declined", why)
         learned = await self._learned_from(frozen.id)
         if learned is not None and run.options.get("scheduled"):
             return await self._end(run, "declined", f"Nothing new since run #{learned.number}.")
@@ -357,6 +366,10 @@ class Runs:
             await self._report(run)
         except PublicError as error:
             log.warning("report not drawn", run=run.number, error=str(error))
+
+
+async def _nothing() -> str:
+    return ""
 
 
 def _too_few(usable: int, needed: int, left_out: Mapping[str, int]) -> str:

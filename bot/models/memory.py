@@ -117,6 +117,13 @@ class Memory:
         if self._meaning is not None:
             await self._meaning.finished()
 
+    async def refresh_wholly(self) -> bool:
+        """Write what changed, and wait for it; True once nothing of deleted entries is in the files of the index."""
+        await self.refresh()
+        await self.finished()
+        await self.refresh()
+        return self._keeper.holds_nothing_deleted
+
     async def close(self) -> None:
         """Stop what is being written."""
         await self._keeper.close()

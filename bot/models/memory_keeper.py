@@ -45,6 +45,11 @@ class Keeper:
         """Whether a build is being written in the background."""
         return self._work is not None and not self._work.done()
 
+    @property
+    def holds_nothing_deleted(self) -> bool:
+        """Whether no file of the index holds words of entries that were deleted."""
+        return not self.is_working and (self.index is None or self.index.marker.erased == self.stamp.erased)
+
     async def refresh(self) -> None:
         """Take over what changed. Cheap where nothing did; a long build goes on after this returns."""
         async with self._turn:

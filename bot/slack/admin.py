@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bot.errors import PublicError
@@ -13,6 +14,8 @@ from bot.serving import Serving
 from bot.slack import text
 from bot.slack.decisions import DecisionRules, Decisions
 from bot.slack.duel_blocks import tally_line
+from bot.slack.guards import Guards
+from bot.slack.learning import learning
 from bot.slack.report_text import WHICH_MODEL
 from bot.slack.reports import Reports
 from bot.train_options import read_options
@@ -53,6 +56,7 @@ class Admin:
         rules: AdminRules,
         ledger: Ledger,
         figures: Figures,
+        guards: Guards,
     ) -> None:
         self._store = store
         self._runs = runs
@@ -62,6 +66,7 @@ class Admin:
         self._rules = rules
         self._ledger = ledger
         self._figures = figures
+        self._guards = guards
         self.trouble: Callable[[], str] = lambda: ""
         self.decisions = Decisions(
             store,
@@ -163,17 +168,19 @@ class Admin:
         return version
 
     async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/apprentice help | status | spending | models | promote NAME | rollback`"""
+        """`/apprentice help | status | spending | experts | learning | models | promote NAME | rollback`"""
         await ack()
         verb, rest = _verb(body)
         person = _person(body)
         if verb == "status":
-            await respond(text=await self._status())
-        elif verb in {"models", "promote", "rollback", "spending"}:
+            await respond(text=await self._status(for_admin=self._is_admin(body)))
+        elif verb in {"experts", "learning", "models", "promote", "rollback", "spending"}:
             if not self._is_admin(body):
                 await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
                 return
-            actions = {
+            actions: dict[str, Callable[[str, str], Awaitable[str]]] = {
+                "experts": self._guards.experts,
+                "learning": partial(self._learning, str(body.get("channel_id", ""))),
                 "models": self._models,
                 "promote": self._promote_named,
                 "rollback": self._roll_back,
@@ -185,7 +192,7 @@ class Admin:
         else:
             await respond(text=f"I do not know `/apprentice {text.escape(verb)}`.\n{text.HELP}")
 
-    async def _status(self) -> str:
+    async def _status(self, *, for_admin: bool) -> str:
         team = self._rules.team
         current = await self._store.current(team)
         words = text.status(
@@ -198,6 +205,11 @@ class Admin:
             duels=tally_line(await self._store.duel_tally(team)),
         )
         words = "\n".join([words, *await self._figures.lines(), *await self._ledger.status_lines()])
+        if for_admin:
+            waiting, golden = await self._store.reviews_waiting(team), await self._store.golden_tally(team)
+            retention = text.retention(await self._store.last_retention(team))
+            lines = [words, text.curation(waiting, golden), await self._guards.status_line(), retention]
+            words = "\n".join(line for line in lines if line)
         return text.with_trouble(words, self.trouble())
 
     async def _models(self, _person: str, _words: str) -> str:
@@ -207,6 +219,9 @@ class Admin:
 
     async def _spending(self, _person: str, _words: str) -> str:
         return await self._ledger.listing()
+
+    async def _learning(self, channel: str, person: str, words: str) -> str:
+        return await learning(self._store, self._rules.team, channel, person, words)
 
     async def _promote_named(self, person: str, name: str) -> str:
         if not name:

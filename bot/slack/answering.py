@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -59,7 +60,7 @@ class Duelling(Protocol):
 class Soliciting(Protocol):
     """Who is asked for a rating."""
 
-    def chance(self, settings: ChannelSettings) -> float | None:
+    async def chance(self, settings: ChannelSettings) -> float | None:
         """How likely a rating is asked for in such a channel; None where nobody is asked."""
 
     async def after(self, answered: Answered, chance: float) -> None:
@@ -218,7 +219,7 @@ class Answering:
         posted = await draft.finish(messages, session_status=status)
         if status and draft.ended_session:
             self._sessions.discard(answered.question.id)
-        chance = self._solicitor.chance(settings) if self._solicitor is not None else None
+        chance = await self._solicitor.chance(settings) if self._solicitor is not None else None
         await self._store.posted(
             answered.answer.id, posted.ts, before=posted.before, solicit_probability=chance
         )
@@ -240,6 +241,7 @@ class Answering:
             look,
             ts=question.draft_ts,
             looks_first=question.attempts > 1,
+            striker=partial(self._store.striker, question),
         )
 
     async def _with_its_message(self, question: Question) -> Question:
@@ -367,6 +369,8 @@ class Answering:
         return next((ts for ts in ours if ts > question.ts and ts not in known), None)
 
     async def _ask_for_consent(self, question: Question) -> None:
+        if not await self._store.may_learn(self._team, question.channel):
+            return  # nothing is learned here, so nobody is asked whether it may be
         if not await self._store.first_time_asked_for_consent(self._team, question.asker):
             return
         place, asked = Place(question.channel, question.thread_ts), consent_message()

@@ -13,7 +13,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.privacy import Privacy
-from bot.slack import blocks, feedback_blocks, text
+from bot.slack import blocks, feedback_blocks, forgetting_text, text
 from bot.slack.feedback_blocks import notice_view
 from bot.slack.trouble import UNREACHABLE, reason_of
 from bot.slack.windows import Ack, direct_channel, fill_window, open_window, tell, written
@@ -21,6 +21,7 @@ from storage.store import Store
 
 COMMAND, VERB = "/apprentice", "privacy"
 DELETE_TITLE = "Delete everything"
+FORGET_S = 60.0  # then the receipt comes as a message of its own
 
 log = structlog.get_logger(__name__)
 
@@ -63,19 +64,36 @@ class Consents:
 
     async def _decide(self, ack: Ack, body: Mapping[str, Any], respond: Ack, *, granted: bool) -> None:
         person = body["user"]["id"]
-        await written(ack, self._store.set_consent(self._team, person, granted))
+        if self._is_stranger(body):
+            await ack()
+            await _replace(respond, text.STRANGER)
+            return
+        before = await written(ack, self._decided(person, granted))
         if _in_home(body):
             await self._refresh_home(person)
+            if before and not granted:
+                await tell(self._client, person, text.CONSENT_WITHDRAWN)
         else:
-            await _replace(respond, _said_of_consent(granted))
+            await _replace(respond, _said_of_consent(before, granted))
+
+    def _is_stranger(self, body: Mapping[str, Any]) -> bool:
+        """Somebody of another workspace, in a channel that both share."""
+        theirs = (body.get("user") or {}).get("team_id")
+        return bool(theirs) and theirs != self._team
+
+    async def _decided(self, person: str, granted: bool) -> bool | None:
+        """Write it down; what they had decided before."""
+        before = await self._store.consent(self._team, person)
+        await self._store.set_consent(self._team, person, granted)
+        return before
 
     async def command(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
         """`/apprentice privacy [yes | no | export | delete]`"""
         person, words = str(body["user_id"]), (body.get("text") or "").split()[1:]
         verb = words[0].lower() if words else ""
         if verb in {"yes", "no"}:
-            await written(ack, self._store.set_consent(self._team, person, verb == "yes"))
-            await respond(text=_said_of_consent(verb == "yes"))
+            before = await written(ack, self._decided(person, verb == "yes"))
+            await respond(text=_said_of_consent(before, verb == "yes"))
             return
         await ack()
         if verb == "":
@@ -139,9 +157,9 @@ class Consents:
         await self._refresh_home(person)
 
     async def _forget(self, person: str) -> str:
-        receipt = await self._privacy.forget(person, by=person)
+        receipt = await self._privacy.forget(person, by=person, wait_s=FORGET_S)
         await self._remember()
-        return text.forgotten(receipt.held, receipt.tainted)
+        return forgetting_text.receipt(receipt.done, receipt.undone, finished=receipt.finished)
 
 
 async def _about_privacy(body: dict[str, Any]) -> bool:
@@ -149,8 +167,10 @@ async def _about_privacy(body: dict[str, Any]) -> bool:
     return bool(words) and words[0].lower() == VERB
 
 
-def _said_of_consent(granted: bool) -> str:
-    return text.CONSENT_YES if granted else text.CONSENT_NO
+def _said_of_consent(before: bool | None, granted: bool) -> str:
+    if granted:
+        return text.CONSENT_YES
+    return text.CONSENT_WITHDRAWN if before else text.CONSENT_NO
 
 
 def _in_home(body: Mapping[str, Any]) -> bool:

@@ -169,7 +169,7 @@ class Corrections:
         if not given.better:
             return text.THANKS
         may_train = given.may_train and await self._agreed(author)
-        await self._store.correct(
+        kept = await self._store.correct(
             answered.answer.id,
             team=self._team,
             author=author,
@@ -178,7 +178,7 @@ class Corrections:
             may_train=may_train,
         )
         if may_train and await self._store.consent(self._team, answered.question.asker):
-            await self._verify(answered.question.text, given.better, author, answered.answer.id)
+            await self._verify(answered.question.text, kept.text, author, answered.answer.id)
         if may_train:
             return text.CORRECTED
         return text.CORRECTED_REFUSED_BEFORE if given.may_train else text.CORRECTED_NOT_TRAINED

@@ -140,15 +140,15 @@ class Decisions:
 
     # --- By name --------------------------------------------------------------------------------------------
 
-    async def promote_named(self, person: str, name: str, version: ModelVersion | None) -> str:
+    async def promote_named(
+        self, person: str, name: str, version: ModelVersion | None, *, reason: str = "asked for by name"
+    ) -> str:
         """`/apprentice promote NAME` (None: the base) by an admin; the receipt. The rule of two holds here too."""
         async with self._deciding:
             newest = await self._store.newest_promotion(self._rules.team)
             if (newest.version_id if newest else None) == (version.id if version else None):
                 return words.serves_already(name)
-            done = await self._try(
-                version, by=person, decision=f"promote:{uuid.uuid4().hex}", reason="asked for by name"
-            )
+            done = await self._try(version, by=person, decision=f"promote:{uuid.uuid4().hex}", reason=reason)
         await self._show(version)
         if isinstance(done, OneMore):
             return words.one_more_needed(name, again=done.again, admins=len(self._rules.admins))

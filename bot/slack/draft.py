@@ -17,13 +17,16 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.slack import markdown, text
+from bot.slack.showable import showable
 from bot.slack.trouble import UNREACHABLE, reason_of
 from storage.records import Question
+from storage.words import clean
 
 EVERY_S = 0.7
 PEN_S = 10.0
 EDIT_EVERY_S = 3.0  # chat.update is allowed 50 times a minute
 STREAM_LIMIT = 11_000  # characters of markdown that are shown before the answer is complete
+READ_LIMIT = 2 * STREAM_LIMIT  # ... and that are looked at for it
 EDITABLE = ("text", "blocks", "metadata")
 GONE = {"message_not_found", "cant_update_message", "message_not_owned_by_app"}
 FINISHED = {"message_not_in_streaming_state"}
@@ -44,7 +47,10 @@ class Posted:
 
 @dataclass
 class Draft:
-    """The message of one answer. `stands` is told its ts as soon as there is one; `draft_ts` is one that a dead bot left."""
+    """The message of one answer. `stands` is told its ts as soon as there is one; `draft_ts` is one that a dead bot left.
+
+    `striker` gives what takes out of the model's words what nobody shall read, as the store does with the whole answer.
+    """
 
     client: AsyncWebClient
     question: Question
@@ -53,6 +59,7 @@ class Draft:
     look: Callable[[Mapping[str, Any] | None], Awaitable[str | None]]
     ts: str = ""
     looks_first: bool = False
+    striker: Callable[[], Awaitable[Callable[[str], str]]] | None = None
     ended_session: bool = False
     _raw: str = ""
     _sent: str = ""
@@ -119,12 +126,15 @@ class Draft:
             await asyncio.gather(writer, return_exceptions=True)
 
     async def _keep_writing(self) -> None:
+        strike = await self.striker() if self.striker is not None else clean
         while not self._complete.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), EVERY_S)
                 return
-            shown = text.without_mentions(markdown.settled(self._raw))[:STREAM_LIMIT]
-            if shown == self._sent or not shown.strip():
+            begun = showable(self._raw[:READ_LIMIT], strike)
+            shown = text.without_mentions(markdown.settled(begun))[:STREAM_LIMIT]
+            held_back = self._whole and self._sent.startswith(shown)
+            if not shown.strip() or shown == self._sent or held_back:
                 continue
             certain, self._whole = self._whole, False
             try:

@@ -19,6 +19,7 @@ from bot.money_words import standing_line
 from bot.schedule import describe, next_times, parse_schedule
 from bot.slack import home_blocks, text
 from bot.slack.corrections import Corrections
+from bot.slack.guards import guards_line
 from bot.slack.home_blocks import AdminShown, Shown
 from bot.slack.trouble import UNREACHABLE, reason_of
 from bot.slack.windows import Ack, pressed_at, written
@@ -107,6 +108,9 @@ class Home:
             budgets=tuple(map(standing_line, standings)),
             spent_in=await self._store.spent_by_channel(team, calendar.month(moment)),
             channel_usd=self._rules.budgets.channel_month_usd,
+            to_review=await self._store.reviews_waiting(team),
+            golden=await self._store.golden_tally(team),
+            guards=await guards_line(self._store, team),
         )
 
     async def _link_to(self, run: TrainingRun) -> str:

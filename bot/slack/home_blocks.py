@@ -11,8 +11,10 @@ from bot.money_words import channel_line
 from bot.slack import text
 from bot.slack.blocks import Block, button, context, plain, section
 from bot.slack.feedback_blocks import privacy_buttons, shortened
+from bot.slack.review_blocks import HOME_REVIEW
 from storage.feedback import Rated
 from storage.forgetting import Holdings
+from storage.golden import GoldenTally
 from storage.records import ChannelSettings, Promotion, TrainingRun
 from storage.values import who
 
@@ -21,7 +23,7 @@ GOOD, BAD, IMPROVE, WITHDRAW = "good", "bad", "improve", "withdraw"
 CHANNEL_VIEW = "channel_settings"
 INSTRUCTIONS, POLICY, DUEL_RATE, SWITCHES = "instructions", "policy", "duel_rate", "switches"
 BUDGET = "budget"
-FEEDBACK, FOLLOW_UPS = "feedback", "follow_ups"
+FEEDBACK, FOLLOW_UPS, LEARNING = "feedback", "follow_ups", "learning"
 AS_THE_WORKSPACE = "workspace"
 INSTRUCTIONS_LIMIT = 3000
 CHANNELS_SHOWN = 30  # of the 100 blocks of a view; the menu below them reaches every channel
@@ -71,6 +73,9 @@ class AdminShown:
     budgets: tuple[str, ...] = ()
     spent_in: Mapping[str, float] = field(default_factory=dict)
     channel_usd: float | None = None
+    to_review: int = 0
+    golden: GoldenTally = field(default_factory=GoldenTally)
+    guards: str = ""
 
 
 def home_view(shown: Shown, admin: AdminShown | None) -> dict[str, Any]:
@@ -139,11 +144,20 @@ def _admin_blocks(admin: AdminShown) -> list[Block]:
         {"type": "divider"},
         _header("For admins"),
         section("\n".join(lines)),
+        _curation(admin),
         _header("Channels"),
         *([_channel(row, admin) for row in listed] or [section(NO_CHANNELS)]),
         *([context(f"And {left} more; choose one below to see its settings.")] if left else []),
         _choose_channel(),
     ]
+
+
+def _curation(admin: AdminShown) -> Block:
+    """What waits for a look of theirs, with the way there."""
+    told = section(
+        "\n".join(line for line in (text.curation(admin.to_review, admin.golden), admin.guards) if line)
+    )
+    return {**told, "accessory": button("Review", HOME_REVIEW, "now")} if admin.to_review else told
 
 
 def _last_report(admin: AdminShown) -> str:
@@ -163,6 +177,7 @@ def _channel(row: ChannelSettings, admin: AdminShown) -> Block:
         f"{100 * row.duel_rate:.0f} % duels" if row.duel_rate else "no duels",
         "ratings" if row.feedback else "no ratings",
         *(["follow-ups without a mention"] if row.follow_ups else []),
+        *([] if row.learning else ["nothing is learned"]),
         *([money] if money else []),
     ]
     line = f"*<#{row.channel}>*\n{' · '.join(parts)}"
@@ -215,6 +230,7 @@ def channel_view(
     switches = {
         FEEDBACK: "Ask for ratings below my answers",
         FOLLOW_UPS: "Answer follow-ups in my threads without a mention",
+        LEARNING: "Learn from what is said to me here, of people who agree",
     }
     on = [name for name in switches if getattr(row, name)]
     return {

@@ -89,6 +89,7 @@ class HomeChannels:
             budget_month_usd=home_blocks.read_budget(str(given.get(home_blocks.BUDGET) or "")),
             feedback=home_blocks.FEEDBACK in switches,
             follow_ups=home_blocks.FOLLOW_UPS in switches,
+            learning=home_blocks.LEARNING in switches,
         )
         await written(ack, saving)
         await self._refresh(person)

@@ -11,20 +11,24 @@ from bot.privacy import Privacy
 from bot.slack.consent import Consents
 from bot.slack.corrections import Corrections
 from bot.slack.feedback import Feedback
+from bot.slack.goldens import Goldens
 from bot.slack.home import Home, HomeRules
 from bot.slack.home_channels import HomeChannels
+from bot.slack.reviews import Reviewers, Reviews
 from bot.slack.shortcuts import Nominations
 from storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Ratings, corrections, consent, proposals, Home."""
+    """Ratings, corrections, consent, proposals, review, Home."""
 
     feedback: Feedback
     corrections: Corrections
     consents: Consents
     nominations: Nominations
+    reviews: Reviews
+    goldens: Goldens
     home: Home
     channels: HomeChannels
 
@@ -43,6 +47,7 @@ class People:
         team = rules.team
         corrections = Corrections(store, client, team=team, bot_user=bot_user, remember=remember)
         home = Home(store, client, corrections, rules)
+        reviewers = Reviewers(store, team, rules.admins)
         return cls(
             feedback=Feedback(store, client, corrections, team=team, bot_user=bot_user),
             corrections=corrections,
@@ -52,6 +57,8 @@ class People:
             nominations=Nominations(
                 store, client, corrections, team=team, bot_user=bot_user, remember=remember
             ),
+            reviews=Reviews(store, client, reviewers, team=team, refresh_home=home.refresh),
+            goldens=Goldens(store, reviewers, team=team),
             home=home,
             channels=HomeChannels(store, client, rules, refresh=home.refresh),
         )
@@ -63,6 +70,8 @@ class People:
             self.corrections,
             self.consents,
             self.nominations,
+            self.reviews,
+            self.goldens,
             self.home,
             self.channels,
         ):

@@ -58,6 +58,8 @@ class Questions:
             return False
         kept = False
         try:
+            if _is_stranger(event, self._team):
+                await self._store.never_learn_from(self._team, asked["asker"])
             recorded = await self._store.ask(team=self._team, **asked)
             kept = True
         finally:
@@ -183,6 +185,12 @@ class Questions:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+def _is_stranger(event: Mapping[str, Any], team: str) -> bool:
+    """Whether somebody of another workspace said it, in a channel that both share (Slack Connect)."""
+    theirs = event.get("user_team") or event.get("team")
+    return bool(event.get("is_stranger")) or (bool(theirs) and theirs != team)
 
 
 def _deleted(event: Mapping[str, Any]) -> str | None:

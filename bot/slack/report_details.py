@@ -15,9 +15,10 @@ from bot.slack.report_blocks import Comparison
 from bot.slack.report_text import ARM_NAMES, METRICS
 from bot.slack.text import escape, without_mentions
 from storage.records import DatasetVersion
+from storage.redaction import redact
+from training.dataset_difference import Difference
 from training.evaluating import CHALLENGER, MEMORY
 from training.evaluation import Row, Sheet
-from storage.redaction import redact
 
 EXTREMES = 5
 QUESTION_LIMIT, ANSWER_LIMIT = 300, 300
@@ -50,6 +51,7 @@ class Compared:
     comparison: Comparison
     asked: Mapping[str, Asked]
     dataset: DatasetVersion | None = None
+    golden: Sheet | None = None
     answering: Sequence[str] = ()
 
 
@@ -70,6 +72,8 @@ def details_message(compared: Compared, *, key: str) -> dict[str, Any]:
     blocks: list[Block] = [section(f"*What was compared*\n{_arms(compared)}")]
     if compared.dataset is not None:
         blocks.append(section(f"*The data*\n{_dataset(compared.dataset)}"))
+    if compared.golden is not None:
+        blocks.append(section(f"*The golden set*\n{_golden(compared.golden)}"))
     if compared.answering:
         blocks.append(section("\n".join(compared.answering)))
     pairs = _pairs(compared)
@@ -106,13 +110,27 @@ def _dataset(dataset: DatasetVersion) -> str:
     origins = dataset.manifest.get("origins") or {}
     came = ", ".join(f"{count} {ORIGINS.get(origin, origin)}" for origin, count in origins.items())
     dropped = dataset.manifest.get("dropped") or {}
+    difference = Difference.from_json(dataset.difference or {})
     left = "; ".join(f"{count} left out because {reason}" for reason, count in dropped.items())
     lines = [
         f"{counted}{f' ({came})' if came else ''}.",
         f"{left}." if left else "",
         f"Dataset `{dataset.id[:12]}`.",
+        difference.in_words() if difference is not None else "",
     ]
     return " ".join(line for line in lines if line)
+
+
+def _golden(golden: Sheet) -> str:
+    """What each arm scored on the questions that people chose to measure models by."""
+    arms = golden.arms
+    scored = ", ".join(
+        f"{ARM_NAMES.get(arm.name, arm.name)} {words.points(arm.scores.token_f1)}" for arm in arms
+    )
+    questions = "1 question" if arms[0].n == 1 else f"{arms[0].n} questions"
+    return (
+        f"{questions} that two people stand behind, token F1: {scored}. The verdict does not depend on them."
+    )
 
 
 def _pairs(compared: Compared) -> list[_Pair]:

@@ -29,9 +29,9 @@ from bot.slack.report_thread import Place, ReportThread
 from bot.slack.trouble import UNREACHABLE, reason_of
 from storage.records import Evaluation, RunState, TrainingRun, now
 from storage.store import Store
-from training.datasets import read_split
+from training.dataset_files import read_split
 from training.evaluating import BASE, CHALLENGER, CURRENT
-from training.evaluation import Sheet
+from training.evaluation import Sheet, golden_of
 from training.rundir import read_progress
 
 EVERY_S = 5.0
@@ -313,6 +313,7 @@ class Reports:
             comparison=judged.comparison,
             asked=await asyncio.to_thread(_asked, Path(dataset.path)) if dataset else {},
             dataset=dataset,
+            golden=golden_of(evaluation.sheet),
             answering=await self.figures.lines() if self.figures is not None else (),
         )
 

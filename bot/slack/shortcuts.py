@@ -21,6 +21,7 @@ from bot.slack.windows import Ack, fill_window, open_window, tell, values_of, wr
 from storage.entries import NewEntry
 from storage.records import Nomination
 from storage.store import Store
+from storage.words import clean
 
 SOURCE = "a colleague"
 
@@ -76,7 +77,9 @@ class Nominations:
             author="" if ours else str(message["user"]),
             answer_id=answer_id_in(message) if ours else "",
         )
-        said = said_in(message) if ours else text.question_text(message.get("text") or "", self._bot_user)
+        said = clean(
+            said_in(message) if ours else text.question_text(message.get("text") or "", self._bot_user)
+        )
         view = nomination_view(chosen, question="", answer=said, filled=False)
         window = await open_window(self._client, body, view)
         found = await self._find(chosen, said)
@@ -154,7 +157,8 @@ class Nominations:
                 topic=given.get(TOPIC, ""),
                 authors=authors,
                 waiting_for=[person for person in authors if person not in covered],
-            )
+            ),
+            thread_ts=chosen.thread_ts,
         )
 
     async def _ask_authors(self, nomination: Nomination) -> None:

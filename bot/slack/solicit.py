@@ -31,9 +31,11 @@ class Solicitor:
         self._rate = rate
         self._timezone = timezone
 
-    def chance(self, settings: ChannelSettings) -> float | None:
-        """How likely a rating is asked for in such a channel; None where nobody is asked."""
-        return self._rate if self._rate > 0 and settings.feedback else None
+    async def chance(self, settings: ChannelSettings) -> float | None:
+        """How likely a rating is asked for in such a channel; None where nobody is asked: where nothing is learned, too."""
+        if self._rate <= 0 or not settings.feedback or not settings.learning:
+            return None
+        return self._rate if await self._store.may_learn(self._team, settings.channel) else None
 
     async def after(self, answered: Answered, chance: float) -> None:
         """An answer was posted, and the chance stored: draw whether its asker is asked. A draw comes out the same again."""

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from storage.forgetting import Holdings
+from storage.golden import GoldenTally
 from storage.operating import Tally
-from storage.records import ModelVersion, Promotion, Schedule, TrainingRun
+from storage.records import Decision, ModelVersion, Promotion, Schedule, TrainingRun
+from storage.reviewing import COUNTED
 from storage.values import who
 
 SPECIAL_MENTION = re.compile(r"<!([A-Za-z]+)(\^[^>|]*)?(\|[^>]*)?>")
@@ -33,6 +35,12 @@ CONSENT_YES = (
     "Thank you. What you write to me may be used for training from now on. `/apprentice privacy` changes it."
 )
 CONSENT_NO = "Understood. Nothing you write will be used for training. `/apprentice privacy` changes it."
+CONSENT_WITHDRAWN = (
+    "Understood. The next dataset leaves out everything of yours, and so does every model that is trained from then "
+    "on. To have it taken out of datasets and models that there are already, choose *Delete everything* in "
+    "`/apprentice privacy`."
+)
+STRANGER = "You belong to another workspace, so nothing you write here is used for training. There is nothing to decide."
 CONSENT_ASK = (
     "May what you write to me be used to train this team's own model? Only your questions to me, your corrections and "
     "your votes, never other messages. You can change this at any time with `/apprentice privacy`."
@@ -64,7 +72,10 @@ HELP = """*Ask me* by mentioning me in a channel or writing me a direct message.
 `/apprentice status` shows what answers and how it is rated, `/apprentice privacy` what I hold of you
 *For admins:* `/train` starts a training run · `/train status` · `/train cancel` · `/train schedule nightly at 03:00`
 `/eval` compares the models on held-out questions
-`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback` · `/apprentice spending`"""
+`/apprentice review` goes through the examples that would be learned from · `/apprentice golden` those that measure models
+`/apprentice learning off` or `on`, for this channel or `everywhere`
+`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback` · `/apprentice spending`
+`/apprentice experts` shows and changes whose ratings count twice"""
 
 TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=none` or `epochs=5`.
 `/train status` shows the last runs · `/train cancel` stops the one that is running
@@ -154,6 +165,22 @@ def status(
     if runs:
         lines.append(f"*Last run:* {run_line(runs[0])}")
     return "\n".join(lines)
+
+
+def curation(to_review: int, golden: GoldenTally) -> str:
+    """What admins are told of what waits for their look."""
+    if to_review >= COUNTED:
+        waiting = f"more than {COUNTED:,} examples wait"
+    else:
+        waiting = "1 example waits" if to_review == 1 else f"{to_review:,} examples wait"
+    verb = "waits" if golden.proposed == 1 else "wait"
+    asked = f" ({golden.proposed:,} {verb} for a second person)" if golden.proposed else ""
+    return f"*Review:* {waiting} for review; {_count(golden.golden, 'golden question')}{asked}"
+
+
+def retention(last: Decision | None) -> str:
+    """What went last night because its time was over; "" before the first one."""
+    return f"*Kept no longer:* {last.detail} ({last.decided_at:%Y-%m-%d})" if last is not None else ""
 
 
 def with_trouble(status: str, trouble: str) -> str:

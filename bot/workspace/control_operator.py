@@ -1,11 +1,13 @@
 """What no person in Slack can do, but a test or developer needs: trouble, time, a fresh start, what went over the wire."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from bot.workspace import payloads
 from bot.workspace.faults import Faults, fault_from
 from bot.workspace.feed import Feed
 from bot.workspace.refused import Refused
+from bot.workspace.seed import User
 from bot.workspace.services import Services
 from bot.workspace.state import Json
 from bot.workspace.web_api import WebApi
@@ -28,6 +30,7 @@ class Operator:
             "clock": self._clock,
             "reset": self._reset,
             "uninstall": self._uninstall,
+            "member": self._member,
         }
 
     def calls(self, since: str) -> Json:
@@ -35,6 +38,25 @@ class Operator:
 
     def frames(self, since: str) -> Json:
         return {"frames": self._services.frames.since(int(since or 0))}
+
+    async def _member(self, body: Json) -> Json:
+        """Somebody joins (a new id), has another `real_name` or `name`, or leaves (`deleted`); the app hears of it."""
+        state, user_id = self._services.state, str(body.get("user") or "")
+        known = state.users.get(user_id)
+        if known is None and not (user_id.startswith("U") and body.get("real_name")):
+            raise Refused("invalid_arguments", detail="Somebody new has an id (U...) and a real_name.")
+        before = known or User(user_id, str(body.get("name") or user_id.lower()), "")
+        user = replace(
+            before,
+            name=str(body.get("name") or before.name),
+            real_name=str(body.get("real_name") or before.real_name),
+            deleted=bool(body.get("deleted", before.deleted)),
+        )
+        state.put_user(user)
+        kind = "user_change" if known is not None else "team_join"
+        email = "users:read.email" in self._services.app.scopes
+        event = payloads.member_event(kind, user, state.next_ts(), email=email)
+        return {"told": self._services.outbox.emit(event)}
 
     async def _fault(self, body: Json) -> Json:
         if body.get("clear"):

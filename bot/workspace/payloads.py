@@ -148,7 +148,7 @@ def user_object(user: User, *, email: bool = True) -> Json:
         "id": user.id,
         "team_id": TEAM_ID,
         "name": user.name,
-        "deleted": False,
+        "deleted": user.deleted,
         "color": "4bbe2e",
         "real_name": user.real_name,
         "tz": "Etc/UTC",
@@ -400,6 +400,12 @@ def tokens_revoked_event() -> Json:
     return event_callback(
         {"type": "tokens_revoked", "tokens": {"oauth": [], "bot": [BOT_USER]}}, kind="tokens_revoked"
     )
+
+
+def member_event(kind: str, user: User, event_ts: str, *, email: bool) -> Json:
+    """Somebody joined the workspace (`team_join`), or a profile changed (`user_change`)."""
+    event = {"type": kind, "user": user_object(user, email=email), "cache_ts": 0, "event_ts": event_ts}
+    return event_callback(event, kind=kind)
 
 
 def interaction(kind: str, user: User, *, trigger_id: str | None = None) -> Json:

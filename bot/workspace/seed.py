@@ -67,6 +67,7 @@ class User:
     real_name: str
     is_admin: bool = False
     is_bot: bool = False
+    deleted: bool = False
 
 
 @dataclass

@@ -169,6 +169,10 @@ class State:
         self._write("DELETE FROM messages WHERE channel = ? AND ts = ?", channel, ts)
         self.rooms[channel].drop(ts)
 
+    def put_user(self, user: User) -> None:
+        self.users[user.id] = user
+        self._write("INSERT OR REPLACE INTO users VALUES (?, ?)", user.id, json.dumps(vars(user)))
+
     def put_channel(self, channel: Channel) -> None:
         self.channels[channel.id] = channel
         self.rooms.setdefault(channel.id, Room())
@@ -266,8 +270,7 @@ class State:
     def _seed_users(self) -> None:
         with self.transaction():
             for user in self._fresh_users():
-                self.users[user.id] = user
-                self._write("INSERT OR REPLACE INTO users VALUES (?, ?)", user.id, json.dumps(vars(user)))
+                self.put_user(user)
 
     def _seed_channels(self) -> None:
         users = list(self.users.values())

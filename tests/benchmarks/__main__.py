@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.benchmarks import bench_bot, bench_llamacpp, bench_load, bench_local, bench_memory, bench_routing
+from tests.benchmarks import (
+    bench_bot,
+    bench_clusters,
+    bench_forget,
+    bench_freeze,
+    bench_guards,
+    bench_llamacpp,
+    bench_load,
+    bench_local,
+    bench_memory,
+    bench_redaction,
+    bench_routing,
+)
 from tests.benchmarks.figure import Figure
 
 BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = {
@@ -39,6 +51,13 @@ BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = 
     "llama.cpp": (bench_llamacpp.against_llamacpp, ("local_vs_llamacpp_16",)),
     "core": (bench_bot.core, ("rss_mb_core",)),
     "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
+    "redaction": (bench_redaction.cost, ("redaction_us", "redaction_everything_us")),
+    "redaction rightness": (bench_redaction.rightness, ("redaction_survived", "redaction_touched_pct")),
+    "forget": (bench_forget.forget, ("forget_s", "forgotten_traces")),
+    "weighing": (bench_guards.weighing, ("weighed_rows_per_s", "weighing_rss_mb")),
+    "alarms": (bench_guards.alarms, ("guard_false_alarms_per_100_teams",)),
+    "clusters": (bench_clusters.million, ("clusters_million_s", "clusters_rss_mb")),
+    "freeze": (bench_freeze.freeze, ("freeze_rows_per_s", "freeze_rss_mb", "freeze_growth")),
     "load": (bench_load.load, ("ack_p99_ms_load", "lost_or_doubled", "press_p99_ms", "votes_lost")),
 }
 

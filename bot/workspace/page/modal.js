@@ -45,11 +45,13 @@ export class Modals {
       return;
     }
     if (this.#shown === view) return;
-    const isNew = this.#shown?.id !== view.id;
+    const before = this.#shown?.id === view.id ? this.#shown : null;
     this.#shown = view;
     this.#draw(view);
     if (!this.dialog.open) this.dialog.showModal();
-    if (isNew) this.#focusFirst();
+    const wanted = focusedOnLoad(view, before);
+    if (wanted) this.dialog.querySelector(`[data-testid="input-${CSS.escape(wanted)}"]`)?.focus();
+    else if (!before) this.#focusFirst();
   }
 
   #focusFirst() {
@@ -193,4 +195,11 @@ export class Modals {
   async #closeAll() {
     for (let left = this.store.views.length; left > 0; left -= 1) await this.#close();
   }
+}
+
+/** The action id of the input that asks for the keyboard, if its block is new to the window. */
+function focusedOnLoad(view, before) {
+  const known = new Set((before?.blocks ?? []).map((block) => block.block_id));
+  return view.blocks.find((block) => block.element?.focus_on_load && !known.has(block.block_id))?.element
+    .action_id;
 }

@@ -43,8 +43,10 @@ def upgrade() -> None:
             ),
             nullable=False,
         ),
+        sa.Column("step", sa.String(), nullable=False),
         sa.Column("done", _json(), nullable=False),
         sa.Column("undone", _json(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claimed_by", sa.String(), nullable=False),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
@@ -64,6 +66,9 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text(), nullable=False),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
+        sa.Column("answer_id", sa.String(), nullable=True),
+        sa.Column("entry_id", sa.String(), nullable=True),
+        sa.Column("authors", _json(), nullable=False),
         sa.Column(
             "state",
             sa.Enum(
@@ -80,11 +85,19 @@ def upgrade() -> None:
         sa.Column("approvals", _json(), nullable=False),
         sa.Column("proposed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["answer_id"], ["answer.id"], name=op.f("fk_golden_item_answer_id_answer"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["entry_id"], ["entry.id"], name=op.f("fk_golden_item_entry_id_entry"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_golden_item")),
         sa.UniqueConstraint("team", "key", name=op.f("uq_golden_item_team_key")),
     )
     with op.batch_alter_table("golden_item", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_golden_item_state"), ["state"], unique=False)
+        batch_op.create_index(batch_op.f("ix_golden_item_answer_id"), ["answer_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_golden_item_entry_id"), ["entry_id"], unique=False)
 
     op.create_table(
         "member_name",
@@ -126,7 +139,10 @@ def upgrade() -> None:
         sa.Column("rows", sa.Integer(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("holds", sa.Boolean(), nullable=False),
         sa.Column("told_ts", sa.String(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("kept_by", sa.String(), nullable=False),
         sa.Column("lifted_by", sa.String(), nullable=False),
         sa.Column("lifted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
@@ -140,6 +156,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("team", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("answer_id", sa.String(), nullable=True),
+        sa.Column("correction_id", sa.String(), nullable=True),
+        sa.Column("entry_id", sa.String(), nullable=True),
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("question", sa.Text(), nullable=False),
@@ -147,11 +166,26 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["answer_id"], ["answer.id"], name=op.f("fk_review_answer_id_answer"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["correction_id"],
+            ["correction.id"],
+            name=op.f("fk_review_correction_id_correction"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["entry_id"], ["entry.id"], name=op.f("fk_review_entry_id_entry"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
         sa.UniqueConstraint("team", "subject", name=op.f("uq_review_team_subject")),
     )
     with op.batch_alter_table("review", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_review_answer_id"), ["answer_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_review_by"), ["by"], unique=False)
+        batch_op.create_index(batch_op.f("ix_review_correction_id"), ["correction_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_review_entry_id"), ["entry_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_review_key"), ["key"], unique=False)
         batch_op.create_index(batch_op.f("ix_review_subject"), ["subject"], unique=False)
 
@@ -181,6 +215,8 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("dataset_id", sa.String(), nullable=True),
         sa.Column("uploaded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deletion_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deletion_tries", sa.Integer(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("trouble", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -194,6 +230,8 @@ def upgrade() -> None:
     with op.batch_alter_table("provider_file", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_provider_file_dataset_id"), ["dataset_id"], unique=False)
         batch_op.create_index("ix_provider_file_open", ["team", "deleted_at"], unique=False)
+
+    op.create_index("ix_question_team_asked_at", "question", ["team", "asked_at"], unique=False)
 
     with op.batch_alter_table("channel_settings", schema=None) as batch_op:
         batch_op.add_column(sa.Column("learning", sa.Boolean(), nullable=False, server_default=sa.true()))
@@ -216,6 +254,7 @@ def downgrade() -> None:
         batch_op.drop_column("kind")
         batch_op.drop_column("team")
 
+    op.drop_index("ix_question_team_asked_at", table_name="question")
     with op.batch_alter_table("channel_settings", schema=None) as batch_op:
         batch_op.drop_column("learning")
 
@@ -229,7 +268,10 @@ def downgrade() -> None:
     with op.batch_alter_table("review", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_review_subject"))
         batch_op.drop_index(batch_op.f("ix_review_key"))
+        batch_op.drop_index(batch_op.f("ix_review_entry_id"))
+        batch_op.drop_index(batch_op.f("ix_review_correction_id"))
         batch_op.drop_index(batch_op.f("ix_review_by"))
+        batch_op.drop_index(batch_op.f("ix_review_answer_id"))
 
     op.drop_table("review")
     with op.batch_alter_table("quarantine", schema=None) as batch_op:
@@ -246,6 +288,8 @@ def downgrade() -> None:
 
     op.drop_table("member_name")
     with op.batch_alter_table("golden_item", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_golden_item_entry_id"))
+        batch_op.drop_index(batch_op.f("ix_golden_item_answer_id"))
         batch_op.drop_index(batch_op.f("ix_golden_item_state"))
 
     op.drop_table("golden_item")
