@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 help:
 	@echo "make run     set up and start the bot on this machine; prints the page's address"
 	@echo "make test    set up and run the whole test suite"
-	@echo "make test-postgres  the same tests with PostgreSQL where the others use SQLite"
+	@echo "make test-postgres  the tests that open a database, on PostgreSQL where the others use SQLite"
 	@echo "make check   ruff, mypy, and the tests that hold the layout and the documents"
 	@echo "make bench   measure; one JSON line a figure (make bench ONLY=name: just that one)"
 	@echo "make setup   only the set-up (PIP_ARGS=... is handed to pip)"
@@ -43,10 +43,10 @@ run: $(VENV)/run-ok
 	@$(BIN)/apprentice serve
 
 test: $(VENV)/dev-ok
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --tb=short --dist loadfile --no-loadscope-reorder
 
 test-postgres: $(VENV)/dev-ok
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --database postgresql
+	@$(BIN)/python -m pytest -n auto --tb=short --dist loadfile --no-loadscope-reorder --database postgresql
 
 check: $(VENV)/dev-ok
 	$(BIN)/ruff check .

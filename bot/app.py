@@ -27,8 +27,10 @@ from bot.slack.access import Access, access_lost
 from bot.slack.admin import Admin, AdminRules
 from bot.slack.admin_notes import AdminNotes
 from bot.slack.answering import Answering
+from bot.slack.canaries import CanaryReports
 from bot.slack.catchup import CatchUp
 from bot.slack.connection import Receiver, SocketMode
+from bot.slack.digests import Digests
 from bot.slack.duels import DuelRules, Duels
 from bot.slack.guards import Guards
 from bot.slack.home import HomeRules
@@ -44,6 +46,7 @@ from bot.slack.shutdowns import Shutdowns
 from bot.slack.solicit import Solicitor
 from bot.slack.spending import BudgetNotices
 from bot.slack.trouble import retry_handlers
+from bot.slack.tuning_notices import TuningNotices
 from bot.workshop import LOCAL_TEAM, TEAM, DataLock, Workshop
 from bot.workspace import LocalWorkspace
 from bot.workspace.manifest import read_manifest
@@ -266,7 +269,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         bot_user=identity.bot_user,
         remember=shop.remember,
     )
-    admin = _admin(parts, shop, reports, clock, clockwork.guards)
+    admin = _admin(parts, shop, reports, clock, clockwork)
     clockwork.notes = notes = AdminNotes.build(
         store,
         client,
@@ -277,6 +280,8 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
         admins=place.admins,
         on_slack=settings.on_slack,
     )
+    canaries = CanaryReports(store, reports, shop.canaries, admin.decisions, admins=place.admins)
+    shop.canaries.teller = canaries
     app = _bolt(place, client)
     unclaimed.listen(app)
     hear(app, questions)
@@ -284,6 +289,7 @@ async def _build(parts: _Parts, store: Store, workspace: LocalWorkspace | None, 
     clockwork.members.listen(app)
     clockwork.guards.listen(app)
     notes.listen(app)
+    canaries.listen(app)
     listen(app, questions=questions, admin=admin)
     duels.listen(app)
     parts.access.listen(app, team=identity.team, bot_user=identity.bot_user)
@@ -317,25 +323,37 @@ def _clockwork(
         reports=reports,
         notices=BudgetNotices(store, client, shop.ledger, team=team, channel=place.admin_channel),
         shutdowns=Shutdowns(store, client, shop.apis, team=team, channel=place.admin_channel),
+        tuning=TuningNotices(shop, client, channel=place.admin_channel),
         members=Members(store, client, team=team),
         restriking=Restriking(store),
+        digests=Digests(
+            store,
+            client,
+            shop.figures,
+            team=team,
+            channel=place.admin_channel,
+            timezone=parts.settings.timezone,
+        ),
         guards=Guards(store, client, team=team, channel=place.admin_channel, admins=place.admins),
         access=parts.access,
     )
 
 
-def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock, guards: Guards) -> Admin:
+def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock, clockwork: Clockwork) -> Admin:
     return Admin(
         shop.store,
         runs=shop.runs,
         evaluations=shop.evaluations,
+        contenders=shop.contenders,
         serving=shop.serving,
         reports=reports,
         clock=clock,
         rules=_admin_rules(parts.settings, parts.place, parts.identity),
         ledger=shop.ledger,
         figures=shop.figures,
-        guards=guards,
+        guards=clockwork.guards,
+        digests=clockwork.digests,
+        canaries=shop.canaries,
     )
 
 

@@ -88,6 +88,8 @@ async def _show(settings: Any, name: str, as_json: bool) -> ExitCode:
     preferences = found.manifest.get("preferences")
     if preferences:
         tell(f"{preferences:,} preferences")
+    if disliked := found.manifest.get("unpaired"):
+        tell(f"{disliked:,} disliked answers")
     for title in ("origins", "dropped"):
         for what, count in (found.manifest.get(title) or {}).items():
             tell(f"  {'left out: ' if title == 'dropped' else 'from '}{what}: {count:,}")

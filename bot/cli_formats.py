@@ -242,9 +242,10 @@ async def _export_examples(settings: Any, out: Path, as_json: bool) -> ExitCode:
     file = fresh(out, "examples.jsonl")
     try:
         return await _examples(settings, file, as_json)
-    except sqlite3.OperationalError as error:  # the temporary file in which the examples are joined
+    except (sqlite3.OperationalError, OSError) as error:  # the files in which the examples are joined
+        why = getattr(error, "strerror", None) or error
         raise PublicError(
-            f"The examples could not be gathered in {settings.data_dir} ({error}). "
+            f"The examples could not be gathered in {settings.data_dir} ({why}). "
             "Free some space and try again; nothing was lost."
         ) from None
 
@@ -314,7 +315,7 @@ def _as_lines(frozen: "DatasetVersion", out: Path, wanted: _Format, as_json: boo
     from training.formats.writing import lines_of, pieces_of
 
     split = wanted.split or "train"
-    file = fresh(out, f"{split}.{wanted.name}.{'csv' if wanted.name == 'csv' else 'jsonl'}")
+    file = fresh(out, f"{split}.csv" if wanted.name == "csv" else f"{split}.{wanted.name}.jsonl")
     folder = Path(frozen.path)
     count = sum(1 for _ in pieces_of(folder, split, wanted.name, Counter()))
     if not count:
@@ -322,18 +323,25 @@ def _as_lines(frozen: "DatasetVersion", out: Path, wanted: _Format, as_json: boo
         return ExitCode.NOTHING_DONE
     lost: Counter[str] = Counter()
     write_all(file, lines_of(pieces_of(folder, split, wanted.name, lost), wanted.name))
-    problems = _problems(wanted.name, split, count)
+    problems = _problems(folder, wanted.name, split)
     told = {"rows": count, "format": wanted.name, "dataset": frozen.id, "split": split}
     notes = [f"{number:,} {what}." for what, number in lost.items() if number] + problems
     tell_receipt(file, {**told, "not_held": dict(+lost), "problems": problems}, as_json, notes)
     return ExitCode.DONE
 
 
-def _problems(name: str, split: str, count: int) -> list[str]:
+def _problems(folder: Path, name: str, split: str) -> list[str]:
+    """What the provider would refuse of these files."""
     from training.fitness import provider_problems
+    from training.formats.writing import pieces_of
 
     provider = PROVIDERS.get(name)
-    return provider_problems({"train": count}, provider) if provider and split == "train" else []
+    if not provider or split == "test":
+        return []
+    counted = {
+        each: sum(1 for _ in pieces_of(folder, each, name, Counter())) for each in ("train", "validation")
+    }
+    return provider_problems(counted, provider)
 
 
 def _as_hugging_face(frozen: "DatasetVersion", out: Path, wanted: _Format, as_json: bool) -> ExitCode:

@@ -59,8 +59,14 @@ async def _bench(settings: "Settings") -> AsyncIterator[Bench]:
 def train(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTION=VALUE]...", help="quantization=nf4, quantization=none or epochs=5."),
+        typer.Argument(
+            metavar="[OPTION=VALUE]...",
+            help="effort=, method=, epochs=, lr=, rank=, batch=, seed=, quantization=, adapter=, with=, sweep; see below.",
+        ),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree to what a provider charges, also above TRAIN_CONFIRM_USD.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Watch the run until it ends, or only ask for it.")
     ] = True,
@@ -74,18 +80,32 @@ def train(
     difference with its interval, and the verdict. A bot that runs on the same data directory does the work; where none
     does, this command does. Ctrl-C leaves a started trainer at work.
 
+    What you do not name is derived from the model and the data. effort= is quick, normal or thorough: a third or twice
+    the usual epochs, half or twice the rank, and how soon it stops. method= is sft, dpo (with pairs enough) or kto.
+    epochs=, lr= and batch= count for the first stage, rank= for all. quantization= is nf4 or none, adapter= lora or
+    rslora, seed= a whole number (0), with= local, ray, openai or gemini; providers
+    take method=, epochs= and seed=.
+
+    sweep tries trials= ways (12) around the derived plan, stops what does badly on the validation examples, and keeps
+    the best; what you name stays as named, and effort= settles epochs and rank.
+
     \b
     Examples:
       apprentice train
-      apprentice train quantization=none epochs=5
+      apprentice train sweep trials=8
+      apprentice train effort=quick
+      apprentice train quantization=none epochs=5 lr=2e-4
+      apprentice train with=openai method=dpo --yes
     """
     from bot.train_options import read_options
 
     given = read_options(" ".join(words or []))
-    options.carry_out(_train(options.settings_from(data_dir, env_file), given, wait, as_json))
+    options.carry_out(_train(options.settings_from(data_dir, env_file), given, wait, as_json, yes=yes))
 
 
-async def _train(settings: "Settings", given: dict[str, Any], wait: bool, as_json: bool) -> ExitCode:
+async def _train(
+    settings: "Settings", given: dict[str, Any], wait: bool, as_json: bool, *, yes: bool = False
+) -> ExitCode:
     from training.runs import Declined
 
     async with _bench(settings) as bench:
@@ -93,6 +113,8 @@ async def _train(settings: "Settings", given: dict[str, Any], wait: bool, as_jso
         asked = await bench.shop.runs.request(by=options.operator(), occasion=occasion, options=given)
         if isinstance(asked, Declined):
             return await _declined(bench.place, asked.reason, as_json)
+        if yes:
+            await bench.shop.runs.confirm(asked.run, by=options.operator())
         if not wait:
             return await _only_requested(bench, asked.run, as_json)
         say(f"Run #{asked.run.number} is requested{_advanced_by(bench)}.")
@@ -160,6 +182,8 @@ async def _followed(bench: Bench, run: "TrainingRun", progress: Progress) -> "Tr
 
 
 async def _tell_run(place: Opened, run: "TrainingRun", as_json: bool) -> ExitCode:
+    from training.sweep_words import plainly, sweep_of
+
     store = place.store
     evaluation = await store.evaluation(run.evaluation_id) if run.evaluation_id else None
     version = await store.model(run.version_id) if run.version_id else None
@@ -168,6 +192,8 @@ async def _tell_run(place: Opened, run: "TrainingRun", as_json: bool) -> ExitCod
         tell_json(show.run_json(run, model=model, evaluation=evaluation))
     elif evaluation is not None and evaluation.sheet:
         tell(show.scores(evaluation))
+        if version is not None and (tried := sweep_of(version.card)):
+            tell(f"\nWays of training that were tried\n{plainly(tried)}")
         if run.outcome == "promote":
             tell(f"`apprentice promote {model}` lets {model} answer from the next question on.")
     else:
@@ -186,12 +212,14 @@ def _run_code(run: "TrainingRun") -> ExitCode:
 
 
 def evaluate(
-    model: Annotated[
-        str,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[MODEL|base]", help="A model that `apprentice models` lists; the current one."
+            metavar="[MODEL] [on=DATASET] [with=API]",
+            help="A model that `apprentice models` lists, or openai:MODEL; on=golden or a dataset's id; with=openai.",
         ),
-    ] = "",
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Stop the evaluation that is going on.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
     env_file: EnvFile = None,
@@ -199,18 +227,40 @@ def evaluate(
     """Let every model answer the held-out questions, and compare.
 
     The base, memory, the model that serves now and the one you name answer the same questions. It needs held-out
-    questions, which the first training run sets aside.
+    questions, which the first training run sets aside; on=golden asks the golden set instead, on= and the beginning of a
+    dataset's id an older one's. API models answer too where you name them; that costs money.
 
     \b
-    Example: apprentice eval local-3
+    Examples:
+      apprentice eval local-3
+      apprentice eval local-3 on=golden with=openai
     """
-    options.carry_out(_evaluate(options.settings_from(data_dir, env_file), model, as_json))
+    settings = options.settings_from(data_dir, env_file)
+    if cancel:
+        options.carry_out(_cancel_evaluation(settings))
+    options.carry_out(_evaluate(settings, " ".join(words or []), as_json))
 
 
-async def _evaluate(settings: "Settings", name: str, as_json: bool) -> ExitCode:
+async def _cancel_evaluation(settings: "Settings") -> ExitCode:
     async with _bench(settings) as bench:
-        version = await options.version_named(bench.place, name) if name else None
-        evaluation = await bench.shop.evaluations.request(by=options.operator(), version=version)
+        live = await bench.place.store.live_evaluations()
+        if not live:
+            say(
+                "No evaluation is going on by itself. One of a training run stops with `apprentice runs --cancel`."
+            )
+            return ExitCode.NOTHING_DONE
+        await bench.shop.evaluations.cancel(live[0], by=options.operator())
+        say(f"Evaluation #{live[0].number} is cancelled.")
+    return ExitCode.DONE
+
+
+async def _evaluate(settings: "Settings", words: str, as_json: bool) -> ExitCode:
+    from bot.eval_wishes import Wishes
+
+    async with _bench(settings) as bench:
+        shop = bench.shop
+        wishes = Wishes(bench.place.store, shop.evaluations, shop.contenders, team=bench.place.team)
+        evaluation = await wishes.request(words, by=options.operator())
         say(f"Evaluation #{evaluation.number} is requested{_advanced_by(bench)}.")
         progress = Progress()
         try:

@@ -93,6 +93,17 @@ def carry_out(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     raise typer.Exit(asyncio.run(command))
 
 
+def _make(folder: Path) -> None:
+    """The data directory, which commands work in wherever the database is. Raises PublicError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PublicError(
+            f"The data directory {folder} cannot be made ({error.strerror}). "
+            "Free some space, correct its permissions, or set DATA_DIR."
+        ) from None
+
+
 @asynccontextmanager
 async def opened(settings: "Settings") -> AsyncIterator[Opened]:
     """The store, and the workspace that was served last. Raises PublicError where the database cannot be used."""
@@ -101,6 +112,7 @@ async def opened(settings: "Settings") -> AsyncIterator[Opened]:
     from storage.store import Store
 
     install_rules(settings)
+    _make(settings.data_dir)
     store = await Store.open(settings.database)
     try:
         team = await _team(settings, store)

@@ -3,6 +3,7 @@
 Results go to stdout; whatever is said on the way goes to stderr, so that a program reads results only.
 """
 
+import html
 import json
 import sys
 import time
@@ -106,6 +107,11 @@ def _columns() -> int:
 
 def run_stage(run: "TrainingRun") -> tuple[str, str]:
     """The stage of a run and how far it is: ("Run #3 training", "step 20 of 60, loss 1.234, about 40 s left")."""
+    if run.awaiting:
+        return (
+            f"Run #{run.number} waits for a yes",
+            f"{run.awaiting} Answer with `/train confirm`, or cancel it.",
+        )
     return f"Run #{run.number} {run.state.value}", ", ".join(_steps(run.state.value, run.progress))
 
 
@@ -114,9 +120,16 @@ def _steps(state: str, progress: Mapping[str, Any]) -> list[str]:
         return [f"{progress['evaluated']} of {progress['to_evaluate']} answers"]
     if state != "training" or not progress.get("max_steps"):
         return []
-    parts = [f"step {progress.get('step', 0)} of {progress['max_steps']}"]
+    from training.sweep_words import doing
+
+    parts = [doing(progress)] if doing(progress) else []
+    parts.append(f"step {progress.get('step', 0)} of {progress['max_steps']}")
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.3f}")
+    if progress.get("eval_loss") is not None:
+        parts.append(f"held-out loss {progress['eval_loss']:.3f}")
+    if progress.get("tokens_per_s"):
+        parts.append(f"{progress['tokens_per_s']:,.0f} tokens/s")
     if progress.get("eta_s"):
         parts.append(f"about {span(progress['eta_s'])} left")
     return parts
@@ -131,6 +144,7 @@ def span(seconds: float) -> str:
 
 def scores(evaluation: "Evaluation") -> str:
     """The scores of every model side by side, the difference with its interval, and the verdict."""
+    from bot.slack import report_beside
     from bot.slack.report_text import ARM_NAMES, METRICS, difference_line
     from training.evaluation import Sheet
 
@@ -140,12 +154,22 @@ def scores(evaluation: "Evaluation") -> str:
         rows.append(
             [words, *("failed" if arm.failed else f"{getattr(arm.scores, metric):.3f}" for arm in arms)]
         )
+    beside = report_beside.of(evaluation.sheet)
+    shares = [report_beside.refusal_share(beside, arm.name) for arm in arms]
+    if any(share is not None for share in shares):
+        rows.append(["Refusals", *("" if share is None else f"{share:.3f}" for share in shares)])
     rows.append(["Seconds, median", *(f"{arm.latency_p50_s:.2f}" for arm in arms)])
+    rows.append(["Seconds, 95 %", *(f"{arm.latency_p95_s:.2f}" for arm in arms)])
+    rows.append(["$ per 1,000", *(f"{1000 * arm.cost_usd / arm.n:.2f}" for arm in arms)])
     rows.append(["Held-out questions", *(str(arm.n) for arm in arms)])
     lines = [table(rows)]
     lines += [
         f"{ARM_NAMES.get(arm.name, arm.name)} gave no answer: {arm.failed}" for arm in arms if arm.failed
     ]
+    by_topic = report_beside.topic_rows(beside, [arm.name for arm in arms])
+    if len(by_topic) > 2:
+        lines += ["", "Token F1 by topic", table(by_topic), ""]
+    lines += [html.unescape(line).removeprefix(":no_entry: ") for line in report_beside.lines(beside)]
     if evaluation.verdict:
         lines += [difference_line(evaluation.verdict), verdict_line(evaluation.verdict)]
     return "\n".join(line for line in lines if line)
@@ -170,6 +194,7 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
         "requested_at": evaluation.requested_at,
         "finished_at": evaluation.finished_at,
         "arms": [asdict(arm) for arm in Sheet.from_json(evaluation.sheet).arms] if evaluation.sheet else [],
+        **{name: (evaluation.sheet or {}).get(name) for name in ("refusals", "topics", "probes", "judge")},
         "verdict": evaluation.verdict or None,
     }
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from bot.errors import PublicError
+from bot.eval_wishes import Wishes
 from bot.refit import ROUTE
 from bot.restriking import Restriking
 from bot.retention import CRON as RETAIN_CRON
@@ -15,13 +17,16 @@ from bot.schedule import Clock
 from bot.slack.access import Access
 from bot.slack.admin import TRAIN
 from bot.slack.admin_notes import AdminNotes
+from bot.slack.digests import DIGEST, Digests
 from bot.slack.duels import Duels
+from bot.slack.evals import EVAL, kept_words
 from bot.slack.guards import GUARD, Guards
 from bot.slack.members import Members
 from bot.slack.questions import Questions
 from bot.slack.reports import Reports
 from bot.slack.shutdowns import Shutdowns
 from bot.slack.spending import BudgetNotices
+from bot.slack.tuning_notices import TuningNotices
 from bot.workshop import Workshop
 
 TICK_S = 1.0
@@ -43,9 +48,11 @@ class Clockwork:
     reports: Reports
     notices: BudgetNotices
     shutdowns: Shutdowns
+    tuning: TuningNotices
     members: Members
     restriking: Restriking
     guards: Guards
+    digests: Digests
     access: Access
     notes: AdminNotes | None = None
     """Set once the admins' buttons are there, before the clock starts."""
@@ -62,9 +69,10 @@ class Clockwork:
             (ROUTE, settings.router_cron),
             (TRAIN, settings.train_cron),
             (RETAIN, RETAIN_CRON),
+            (DIGEST, settings.digest_cron),
         )
         for action, cron in times:
-            if await shop.store.schedule(shop.team, action) is None:
+            if cron.strip() and await shop.store.schedule(shop.team, action) is None:
                 await shop.store.set_schedule(
                     team=shop.team,
                     action=action,
@@ -74,6 +82,8 @@ class Clockwork:
                     by="the settings",
                 )
         actions: Mapping[str, Any] = {
+            DIGEST: self._digest,
+            EVAL: self._evaluate,
             GUARD: self._guard,
             ROUTE: self._route,
             TRAIN: self._train,
@@ -101,8 +111,12 @@ class Clockwork:
         if count % REFRESH_TICKS == 0:
             await self.shop.remember()
             await self.reports.tick()
+            await self.shop.canaries.tick()
             await self.notices.tick()
             await self.guards.tick()
+            await self.tuning.tick()
+            if self.access.lost is None:
+                await self.digests.tick()
             if self.notes is not None and self.access.lost is None:
                 await self.notes.tick()
             await self.shop.judge.refresh()
@@ -117,6 +131,25 @@ class Clockwork:
             by="the schedule", occasion=f"{self.shop.team}/{occasion}", options={"scheduled": True}
         )
         log.info("scheduled training", occasion=occasion, outcome=str(getattr(asked, "reason", "requested")))
+
+    async def _evaluate(self, occasion: str) -> None:
+        """Ask for what `/eval schedule` named; where one is going on already, that one is enough."""
+        shop = self.shop
+        if await shop.store.live_evaluations():
+            log.info("scheduled evaluation left out: one is going on", occasion=occasion)
+            return
+        words = await shop.store.keepsake(kept_words(shop.team), lambda: "")
+        wishes = Wishes(shop.store, shop.evaluations, shop.contenders, team=shop.team)
+        try:
+            evaluation = await wishes.request(words, by="the schedule")
+        except PublicError as error:
+            log.warning("scheduled evaluation left out", occasion=occasion, why=str(error))
+            await self.reports.notice(f"The scheduled evaluation did not begin. {error}")
+            return
+        log.info("scheduled evaluation", occasion=occasion, number=evaluation.number)
+
+    async def _digest(self, _occasion: str) -> None:
+        await self.digests.ask()
 
     async def _guard(self, _occasion: str) -> None:
         await self.guards.look()

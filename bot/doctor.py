@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from bot.doctor_apis import EITHER_KEY, NAMES, api_findings, has_api
+from bot.doctor_apis import EITHER_KEY, NAMES, api_findings, has_api, tuning_findings
 from bot.doctor_privacy import kept_and_forgotten, legal_basis
 from bot.errors import ModelUnavailable, PublicError
 from bot.findings import Finding, Mark
@@ -327,6 +327,8 @@ async def _installation(settings: Settings, database: Finding) -> AsyncIterator[
             yield _schedule(row.cron, row.timezone, enabled=row.enabled)
         entries = (await store.tally(team)).entries
         yield Finding(Mark.OK, "memory", f"{entries:,} verified answers.")
+        for finding in await tuning_findings(settings, store, team):
+            yield finding
         yield await legal_basis(store, team, settings)
         for finding in await kept_and_forgotten(store, team):
             yield finding

@@ -1,12 +1,17 @@
 """What the doctor says of API models, their prices and the budgets. It looks at settings and files, and asks nobody."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bot.errors import PublicError
 from bot.findings import Finding, Mark
 from bot.logs import struck_out
 from bot.models.prices import Prices
 from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.store import Store
 
 KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
 EITHER_KEY = " or ".join(KEYS.values())
@@ -32,6 +37,37 @@ def api_findings(settings: Settings) -> Iterator[Finding]:
             yield Finding(Mark.NOTE, NAMES[kind], f"{KEYS[kind]} is not set, so it is not asked.")
     if limits := _limits(settings):
         yield Finding(Mark.OK, "budget", f"{', '.join(limits)}; no call is made that could pass it.")
+
+
+async def tuning_findings(settings: Settings, store: "Store", team: str) -> list[Finding]:
+    """One for each place where runs may be trained; what the operator's settings name and cannot be had is a problem."""
+    from bot.tuning import capabilities, finetuners
+
+    found = []
+    for each in await capabilities(settings, finetuners(settings, store, team)):
+        lacking = Mark.PROBLEM if each.wanted else Mark.NOTE
+        found.append(Finding(Mark.OK if each.available else lacking, f"train on {each.name}", each.words))
+    if settings.ray_address:
+        found.append(await _ray(settings))
+    return found
+
+
+async def _ray(settings: Settings) -> Finding:
+    """The one place to train that is asked: it is the operator's own, and costs nothing."""
+    from bot.tuning import ray_cluster
+    from training.finetuners import NotYet
+    from training.finetuners.ray import RayFineTuner
+
+    cluster = RayFineTuner(replace(ray_cluster(settings), timeout_s=5.0), home=settings.data_dir)
+    where = struck_out(settings.ray_address)
+    try:
+        version = await cluster.version()
+    except (NotYet, PublicError) as error:
+        return Finding(Mark.PROBLEM, "Ray", f"{struck_out(str(error))} Check RAY_ADDRESS and RAY_TOKEN.")
+    finally:
+        await cluster.close()
+    workers = f"{settings.ray_workers} worker{'s' if settings.ray_workers > 1 else ''}"
+    return Finding(Mark.OK, "Ray", f"{where} answers with Ray {version}; {workers} for a run.")
 
 
 def _configured(settings: Settings) -> dict[str, bool]:

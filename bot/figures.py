@@ -6,6 +6,7 @@ The figures are made in `training.router_estimates`; here they are gathered and 
 from collections.abc import Callable
 from datetime import timedelta
 
+from bot.digest import Digest, Period, gather
 from bot.money_limits import usd
 from storage.records import RouterVersion, now
 from storage.routing import PostedAnswer
@@ -26,6 +27,11 @@ class Figures:
         self._store = store
         self._team = team
         self._usual_api_usd = usual_api_usd
+
+    async def digest(self, period: Period, timezone: str) -> Digest:
+        """The figures of a time; days are those of the zone."""
+        usual = self._usual_api_usd()
+        return await gather(self._store, self._team, period, timezone=timezone, usual_api_usd=usual)
 
     async def lines(self) -> list[str]:
         """What people read; nothing where nothing was answered yet."""

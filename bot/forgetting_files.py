@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.dataset_erasing import ERASING, erase
-from training.dataset_files import MANIFEST, PREFERENCE_ROWS, lines_of, rows_of
+from training.dataset_files import BESIDE, MANIFEST, lines_of, rows_of
 
 EVALUATIONS, EXPORTS, RUNS, BACKUPS = "evaluations", "exports", "runs", "backups"
 CHECKPOINTS = "checkpoints"
@@ -75,10 +75,10 @@ def dataset_knows(dataset: Path, person: str, subjects: frozenset[str]) -> bool:
         return False
     if (dataset / ERASING).exists():  # cut off in the middle: to be brought to an end
         return True
-    preferred = (row for row in lines_of(dataset / PREFERENCE_ROWS) if not row.get("erased"))
+    beside = (row for name in BESIDE for row in lines_of(dataset / name) if not row.get("erased"))
     return any(
         person in row["authors"] or row.get("subject") in subjects
-        for part in (rows_of(dataset), preferred)
+        for part in (rows_of(dataset), beside)
         for row in part
     )
 

@@ -11,6 +11,7 @@ from bot.errors import PublicError
 from bot.models import AnswerModel, Meter
 from bot.models.engine import Engine
 from bot.models.files import FileShelf
+from bot.models.gemini_files import GeminiFiles
 from bot.models.local import LocalEngine
 from bot.models.memory_meaning import OPENAI_URL, Embedder, EmbeddingModel, Meaning
 from bot.models.openai_files import OpenAIFiles
@@ -33,44 +34,76 @@ def has_local_model(settings: Settings) -> bool:
 
 def api_models(settings: Settings) -> dict[str, AnswerModel]:
     """The API models that are configured, by kind. Raises `PublicError` where the file of prices cannot be used."""
-    models: dict[str, AnswerModel] = {}
+    return {kind: api_model(settings, kind) for kind in configured_apis(settings)}
+
+
+def configured_apis(settings: Settings) -> list[str]:
+    """The kinds of API models that there are keys or addresses for."""
+    openai = settings.openai_api_key is not None or bool(settings.openai_base_url)
+    gemini = settings.gemini_api_key is not None or bool(settings.gemini_vertex_project)
+    return [kind for kind, there in (("openai", openai), ("gemini", gemini)) if there]
+
+
+def api_model(settings: Settings, kind: str, name: str = "") -> AnswerModel:
+    """One API model; `name` is another than the settings', such as a fine-tune's.
+
+    Raises `PublicError` where its key is missing or the file of prices cannot be used.
+    """
+    if kind not in configured_apis(settings):
+        raise PublicError(f"No {kind} model can be asked: {MISSING_KEYS[kind]}.")
     prices = Prices.chosen(settings.prices_file)
-    if settings.openai_api_key is not None or settings.openai_base_url:
+    if kind == "openai":
         from bot.models.openai import OpenAIModel
 
         key = settings.openai_api_key
-        models["openai"] = OpenAIModel(
+        return OpenAIModel(
             api_key=key.get_secret_value() if key else "none",
-            model=settings.openai_model,
+            model=name or settings.openai_model,
             base_url=settings.openai_base_url or None,
             timeout_s=settings.api_timeout_s,
             max_output_tokens=settings.api_max_output_tokens,
             reasoning_effort=settings.openai_reasoning_effort,
             prices=prices,
         )
-    if settings.gemini_api_key is not None or settings.gemini_vertex_project:
-        from bot.models.gemini import GeminiModel
+    from bot.models.gemini import GeminiModel
 
-        key = settings.gemini_api_key
-        models["gemini"] = GeminiModel(
-            api_key=key.get_secret_value() if key else "",
-            project=settings.gemini_vertex_project,
-            location=settings.gemini_vertex_location,
-            model=settings.gemini_model,
-            base_url=settings.gemini_base_url or None,
-            timeout_s=settings.api_timeout_s,
-            max_output_tokens=settings.api_max_output_tokens,
-            prices=prices,
-        )
-    return models
+    key = settings.gemini_api_key
+    return GeminiModel(
+        api_key=key.get_secret_value() if key else "",
+        project=settings.gemini_vertex_project,
+        location=region_of(name) or settings.gemini_vertex_location,
+        model=name or settings.gemini_model,
+        base_url=settings.gemini_base_url or None,
+        timeout_s=settings.api_timeout_s,
+        max_output_tokens=settings.api_max_output_tokens,
+        prices=prices,
+    )
+
+
+def region_of(model: str) -> str:
+    """Where a tuned model's endpoint stands ("projects/P/locations/europe-west4/endpoints/1"): only there it can be asked.
+
+    "" for any other name.
+    """
+    parts = model.split("/")
+    return parts[3] if len(parts) == 6 and parts[::2] == ["projects", "locations", "endpoints"] else ""
+
+
+MISSING_KEYS = {
+    "openai": "set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own",
+    "gemini": "set GEMINI_API_KEY, or GEMINI_VERTEX_PROJECT",
+}
 
 
 def file_shelves(settings: Settings) -> dict[str, FileShelf]:
     """Where files of ours may lie that a forgetting has to delete, by provider."""
-    if settings.openai_api_key is None:
-        return {}
-    key, url = settings.openai_api_key.get_secret_value(), settings.openai_base_url or None
-    return {"openai": OpenAIFiles(api_key=key, base_url=url, timeout_s=settings.api_timeout_s)}
+    shelves: dict[str, FileShelf] = {}
+    if settings.openai_api_key is not None:
+        key, url = settings.openai_api_key.get_secret_value(), settings.openai_base_url or None
+        shelves["openai"] = OpenAIFiles(api_key=key, base_url=url, timeout_s=settings.api_timeout_s)
+    if settings.gemini_vertex_project:
+        shelves["gemini"] = GeminiFiles(timeout_s=settings.api_timeout_s)
+    return shelves
 
 
 def meaning_of(settings: Settings, store: Store, team: str, folder: Path, meter: Meter) -> Meaning | None:

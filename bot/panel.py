@@ -16,7 +16,7 @@ from bot.breaker import Breaker
 from bot.errors import ModelUnavailable
 from bot.models import AnswerModel, Meter, OnText
 from bot.models.memory import Match, Memory
-from bot.serving import Serving
+from bot.serving import Serving, thread_of
 from storage.records import ChannelSettings, Question
 from storage.values import STOPPED, Message, Proposal
 
@@ -161,7 +161,7 @@ class Panel:
         self, kind: str, case: Case, watch: Watch | None, *, shown: bool, time_s: float | None, purpose: str
     ) -> Said:
         messages = self.messages(kind, case)
-        model: AnswerModel = await self._serving.local() if kind == routing.LOCAL else self._apis[kind]
+        model = await self._model(kind, case)
         meter = self._meter(kind, case, purpose)
         try:
             async with asyncio.timeout(time_s):
@@ -171,6 +171,17 @@ class Panel:
                 return Said(proposal, tuple(messages))
         except TimeoutError:
             raise ModelUnavailable(f"it did not answer within {time_s:.0f} s") from None
+
+    async def _model(self, kind: str, case: Case) -> AnswerModel:
+        """A promoted fine-tune of a provider's answers in place of its usual model."""
+        if kind == routing.LOCAL:
+            return await self._local(case)
+        thread = thread_of(case.question.channel, case.question.thread_ts)
+        return await self._serving.api(kind, self._apis[kind], thread=thread)
+
+    async def _local(self, case: Case) -> AnswerModel:
+        thread = thread_of(case.question.channel, case.question.thread_ts)
+        return await self._serving.local(thread=thread)
 
     def messages(self, kind: str, case: Case) -> list[Message]:
         """What a kind of model reads of a case."""

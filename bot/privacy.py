@@ -27,6 +27,8 @@ from storage.store import Store
 LEASE_S = 60.0
 AGAIN_S = 30.0
 PATIENCE = timedelta(minutes=10)
+TUNED = "tuned model"
+"""What the row of a model that lies at a provider is for."""
 RETRIES = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1))
 """When a provider is asked again to delete a file: after the first, the second and every later time that it did not."""
 BY, END = "the forgetting", "end"
@@ -239,6 +241,7 @@ class Privacy:
         marked = [*known, *(each.name for each in learned if each.name not in known)]
         if marked:
             await self._note(row, {"tainted": marked})
+        await self._tuned_elsewhere(learned)
         await self._store.delete_provider_files_of([dataset_id])
         for run in await self._store.runs(self._team, limit=1000):
             if run.dataset_id != dataset_id:
@@ -252,6 +255,21 @@ class Privacy:
             if run.report_ts:
                 reports = (await self._store.forgetting(row.id) or row).undone.get("reports", [])
                 await self._note(row, {}, {"reports": sorted({*reports, run.number})})
+
+    async def _tuned_elsewhere(self, learned: Sequence[ModelVersion]) -> None:
+        """A provider's model that learned it answers nobody any more, and is to be deleted there with its checkpoints."""
+        known = {each.file_id for each in await self._store.provider_files(self._team)}
+        for version in learned:
+            steps = version.card.get("checkpoints") or []
+            for name in dict.fromkeys([version.model, *(str(each.get("model") or "") for each in steps)]):
+                if name and name not in known:
+                    await self._store.keep_provider_file(
+                        team=self._team,
+                        provider=version.kind,
+                        purpose=TUNED,
+                        dataset_id=version.dataset_id,
+                        file_id=name,
+                    )
 
     async def _quotes(self, row: Forgetting) -> None:
         """Others were shown, or given, their verified answers."""

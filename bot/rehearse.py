@@ -30,7 +30,8 @@ from training.dataset_sides import sides_of
 from training.evaluating import BASE, CHALLENGER
 from training.formats.reading import Faq, read_faq
 from training.metrics import score
-from training.runs import SALT, new_salt
+from training.run_steps import new_salt
+from training.runs import SALT
 
 ADMIN, ADMIN_CHANNEL, HELP = "U0ANN", "C0ADMIN", "C0HELP"
 APPRENTICE = "U0APPRENTICE"

@@ -5,6 +5,7 @@ import time
 
 import structlog
 
+from storage.migrate import delete_copies
 from storage.store import Store
 
 LOOK_EVERY_S = 600.0
@@ -44,11 +45,23 @@ class Restriking:
     async def go_over(self) -> None:
         """Everything that is not struck out with the rules of now; afterwards nothing of it is left in the file either."""
         rows = changed = 0
+        again = not await self._store.struck_with()
         while not await self._store.struck_with():
             step = await self._store.strike_again()
             rows, changed = rows + step.rows, changed + step.changed
             await asyncio.sleep(PAUSE_S)
         if changed:
             await self._store.database.empty_log()
+        if again:
+            await self._forget_copies()
         if rows:
             log.info("what was stored is struck out again", rows=rows, changed=changed)
+
+    async def _forget_copies(self) -> None:
+        """The files as they were before updates hold what is struck out now, and would keep it for ever."""
+        gone = await asyncio.to_thread(delete_copies, self._store.database.url)
+        if gone:
+            log.info(
+                "copies of the database from before updates are deleted: they held what is struck out",
+                files=gone,
+            )

@@ -1,29 +1,85 @@
-"""Which local model serves: the base or the promoted adapter, swapped without a restart.
+"""Which local model serves: the base or the promoted adapter, swapped without a restart; and a canary in some threads.
 
-The newest promotion in the store is the truth and is looked up for every question, so a promotion takes effect at once, on
-every replica, and a crash can lose none.
+The newest promotion and the canary in the store are the truth and are looked up for every question, so a promotion takes
+effect at once, on every replica, and a crash can lose none. A version's files are checked against their hash before it
+answers; where they are gone or changed, what served before answers, and the admins are told once (`bot.canaries`).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
-from bot import prompts
+from bot import draws, prompts
 from bot.errors import ModelUnavailable, PublicError
+from bot.models import AnswerModel, Meter, OnText
 from bot.models.engine import Engine
 from bot.models.local import LocalModel
 from bot.models.memory import Memory, NearestMemory
-from storage.records import ModelVersion, Promotion
+from bot.tuned import TunedModel
+from storage.records import Canary, ModelVersion, Promotion
 from storage.store import Store
 from storage.values import Message, Proposal
 from training.evaluating import BASE, CHALLENGER, CURRENT, MEMORY
 from training.evaluation import Arm
+from training.kept_adapters import why_damaged
 
+LOCAL = "local"
 Answering = Callable[[Sequence[Message]], Awaitable[Proposal]]
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """The promoted version cannot answer: who does, and why."""
+
+    version: ModelVersion
+    answers: str
+    why: str
+
+
+class ApiArms(Protocol):
+    """Makes arms of API models (`bot.contenders`)."""
+
+    def arm(self, title: str, name: str, hidden: Collection[str]) -> Arm:
+        """The model called `name` ("openai:ft:...") as the arm `title`; it reads nothing of `hidden`."""
+
+    def model(self, name: str) -> AnswerModel:
+        """The model called `name`. Raises PublicError where it cannot be asked."""
+
+
+class CanaryModel(LocalModel):
+    """A canary, which is held responsible for every question that it does not answer."""
+
+    def __init__(self, engine: Engine, version: ModelVersion, failed: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(engine, version.id, version.name)
+        self._failed = failed
+
+    async def answer(
+        self, messages: Sequence[Message], *, on_text: OnText | None = None, meter: Meter | None = None
+    ) -> Proposal:
+        """Reply to the conversation. Raises `ModelUnavailable`, and counts it where it speaks against the model."""
+        try:
+            return await super().answer(messages, on_text=on_text, meter=meter)
+        except ModelUnavailable as error:
+            if error.fault and not error.again:
+                await self._failed()
+            raise
+
+
+def thread_of(channel: str, thread_ts: str) -> str:
+    """The name of a thread, by which a canary is drawn."""
+    return f"{channel}/{thread_ts}"
+
+
+def in_canary(salt: str, canary: Canary, thread: str) -> bool:
+    """Whether a canary answers in a thread: always the same for one thread, and drawn anew for each canary."""
+    return draws.share(salt, "canary", canary.id, thread) < canary.share
 
 
 class Serving:
@@ -48,10 +104,122 @@ class Serving:
         self._examples = examples
         self._loaded: set[str] = set()
         self._loading = asyncio.Lock()
+        self.contenders: ApiArms | None = None
+        """Who makes arms of providers' fine-tunes; None where no API model may be asked."""
+        self._fallen: dict[str, Fallen] = {}
 
-    async def local(self) -> LocalModel:
-        """The local model as it serves now. Raises ModelUnavailable where it cannot."""
-        return await self.version(await self._store.current(self._team))
+    @property
+    def fallen(self) -> Fallen | None:
+        """What answers in place of a promoted version that cannot; None while all is well."""
+        return next(iter(self._fallen.values()), None)
+
+    async def local(self, *, thread: str = "") -> LocalModel:
+        """The local model as it serves now in a thread ("channel/ts"). Raises ModelUnavailable where it cannot."""
+        canary, version = await self._drawn(thread, LOCAL)
+        if canary is not None and version is not None:
+            model = await self._canary(canary, version)
+            if model is not None:
+                return model
+        return await self._current()
+
+    async def _drawn(self, thread: str, kind: str) -> tuple[Canary | None, ModelVersion | None]:
+        """The canary that answers in a thread in place of the other models of its kind, and its version."""
+        canary = await self._store.canary(self._team) if thread else None
+        if canary is None or not in_canary(await self._store.draw_salt(), canary, thread):
+            return None, None
+        version = await self._store.model(canary.version_id or "")
+        return (
+            canary,
+            version if version is not None and version.kind == kind and not version.tainted else None,
+        )
+
+    async def _canary(self, canary: Canary, version: ModelVersion) -> LocalModel | None:
+        """The canary; None where it cannot answer, which counts against it: what serves beside it answers then."""
+        try:
+            await self._load(version)
+        except PublicError as error:
+            log.warning("the canary cannot be loaded", version=version.name, why=str(error))
+            await self._store.canary_failed(canary.id)
+            return None
+        return CanaryModel(self._engine, version, partial(self._store.canary_failed, canary.id))
+
+    async def _current(self) -> LocalModel:
+        """The promoted version; where its files are gone or changed, the one promoted before it, at last the base."""
+        current = await self.serves(LOCAL)
+        if current is None:
+            return LocalModel(self._engine)
+        try:
+            await self._load(current)
+        except PublicError as error:
+            return await self._before(current, str(error))
+        self._fallen.pop(LOCAL, None)
+        return LocalModel(self._engine, current.id, current.name)
+
+    async def _newest_local(self) -> ModelVersion | None:
+        """What the local model serves while a provider's fine-tune is the current version: what was promoted before."""
+        for promotion in reversed(await self._store.promotions(self._team)):
+            version = await self._store.model(promotion.version_id or "")
+            if promotion.version_id is None or (version is not None and version.kind == LOCAL):
+                return version
+        return None
+
+    async def serves(self, kind: str) -> ModelVersion | None:
+        """The version that answers for a kind of model, canaries aside; None: the untuned base, or the settings' model."""
+        current = await self._store.current(self._team)
+        if kind == LOCAL:
+            return current if current is None or current.kind == LOCAL else await self._newest_local()
+        return current if current is not None and current.kind == kind and not current.tainted else None
+
+    async def api(self, kind: str, usual: AnswerModel, *, thread: str = "") -> AnswerModel:
+        """The model of a provider that answers in a thread: a canary, the promoted fine-tune, or the `usual` one."""
+        canary, version = await self._drawn(thread, kind)
+        if version is None:
+            canary, version = None, await self.serves(kind)
+        fallen = self._fallen.get(kind)
+        if fallen is not None and (version is None or version.id != fallen.version.id):
+            del self._fallen[kind]
+        if version is None or self.contenders is None:
+            return usual
+        try:
+            model = self.contenders.model(f"{kind}:{version.model}")
+        except PublicError as error:
+            self._fell(version, usual.label, str(error))
+            return usual
+        failed = (
+            partial(self._canary_failed, canary.id) if canary else partial(self._gone, version, usual.label)
+        )
+        return TunedModel(model, version, usual=usual, failed=failed)
+
+    async def _canary_failed(self, canary_id: str, why: str) -> None:
+        log.warning("the canary did not answer", why=why)
+        await self._store.canary_failed(canary_id)
+
+    async def _gone(self, version: ModelVersion, answers: str, why: str) -> None:
+        self._fell(version, answers, why)
+
+    async def _before(self, current: ModelVersion, why: str) -> LocalModel:
+        tried = {current.id}
+        for promotion in reversed(await self._store.promotions(self._team)):
+            if promotion.version_id is None:
+                break
+            version = await self._store.model(promotion.version_id)
+            if version is None or version.id in tried or version.tainted or version.kind != LOCAL:
+                continue
+            tried.add(version.id)
+            try:
+                await self._load(version)
+            except PublicError:
+                continue
+            self._fell(current, version.name, why)
+            return LocalModel(self._engine, version.id, version.name)
+        self._fell(current, "the base", why)
+        return LocalModel(self._engine)
+
+    def _fell(self, current: ModelVersion, name: str, why: str) -> None:
+        fallen = self._fallen.get(current.kind)
+        if fallen is None or fallen.version.id != current.id:
+            log.error("the current model cannot answer", version=current.name, answers=name, why=why)
+        self._fallen[current.kind] = Fallen(current, name, why)
 
     async def version(self, version: ModelVersion | None) -> LocalModel:
         """One version of the local model, its adapter loaded; None is the untuned base."""
@@ -63,9 +231,20 @@ class Serving:
             raise ModelUnavailable(str(error)) from error
         return LocalModel(self._engine, version.id, version.name)
 
+    async def ready(self, version: ModelVersion) -> None:
+        """Load a version, so that it can answer in some threads. Raises PublicError naming the cause and the remedy."""
+        await self._load(version)
+
     async def _load(self, version: ModelVersion) -> None:
+        if version.kind != LOCAL:
+            if self.contenders is None:
+                raise PublicError(f"{version.name} is {version.kind}'s, and no API model can be asked here.")
+            self.contenders.model(f"{version.kind}:{version.model}")
+            return
         async with self._loading:
             if version.id not in self._loaded:
+                if why := await asyncio.to_thread(why_damaged, Path(version.path), version.sha256):
+                    raise PublicError(f"{version.name} cannot answer: {why}")
                 await self._engine.load(version.id, Path(version.path))
                 self._loaded.add(version.id)
 
@@ -119,13 +298,20 @@ class Serving:
         for name, version in ((CURRENT, current), (CHALLENGER, challenger)):
             if version is not None:
                 try:
-                    await self._load(version)
+                    arms.append(await self._arm(name, version, hidden))
                 except PublicError as error:
                     raise PublicError(f"{version.name} cannot be evaluated: {error}") from error
-                arms.append(Arm(name, self._asking(await self.version(version), hidden)))
         if len(self._memory):
             arms.append(Arm(MEMORY, self._remembering(hidden)))
         return arms
+
+    async def _arm(self, name: str, version: ModelVersion, hidden: Collection[str]) -> Arm:
+        if version.kind == LOCAL:
+            await self._load(version)
+            return Arm(name, self._asking(await self.version(version), hidden))
+        if self.contenders is None:
+            raise PublicError(f"it is a fine-tune of {version.kind}'s, and no API model can be asked here.")
+        return self.contenders.arm(name, f"{version.kind}:{version.model}", hidden)
 
     async def _entries_of(self, held_out: Collection[str]) -> frozenset[str]:
         """The entries whose very question is held out: with them memory would be asked what it was told."""

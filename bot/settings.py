@@ -54,12 +54,17 @@ class Settings(BaseSettings):
     admin_users: Annotated[tuple[str, ...], NoDecode] = ()
     admin_channel: str = ""
     promotion_approvals: int = Field(default=1, ge=1, le=2)
+    promote: Literal["ask", "canary", "auto"] = "ask"
+    promote_axis: Literal["quality", "cost", "latency", "judge"] = "quality"
+    canary_share: float = Field(default=0.2, ge=0, le=0.5)
+    canary_days: float = Field(default=14.0, gt=0, le=91)
 
     answer_policy: Policy = Policy.LOCAL_FIRST
     private_channels: Literal["local", "api"] = "local"
     explore_rate: float = Field(default=0.03, ge=0, le=0.2)
     good_answer_usd: float = Field(default=0.05, ge=0)
     router_cron: str = "30 2 * * *"
+    digest_cron: str = "0 9 * * 1"
     guards_cron: str = "0 2 * * *"
     answer_deadline_s: float = Field(default=90.0, gt=0)
     question_limit: int = Field(default=8000, ge=100, description="characters")
@@ -110,7 +115,26 @@ class Settings(BaseSettings):
     review_required: bool = False
     train_epochs: float | None = Field(default=None, gt=0)
     train_timeout_s: float = Field(default=6 * 3600.0, gt=0)
+    train_memory_mb: int | None = Field(default=None, ge=1)
+    train_processes: int = Field(default=1, ge=1, le=64)
     evaluation_limit: int = Field(default=300, ge=10)
+    eval_api: bool = False
+    judge_model: str = ""
+    judge_limit: int = Field(default=200, ge=2)
+    train_with: Literal["local", "openai", "gemini", "ray"] = "local"
+    ray_address: str = ""
+    ray_token: SecretStr | None = None
+    ray_storage: Path | None = None
+    ray_workers: int = Field(default=1, ge=1, le=64)
+    ray_gpus_per_worker: float = Field(default=0.0, ge=0, le=8)
+    ray_python: str = "python"
+    train_openai_model: str = ""
+    train_usd_per_1m: float | None = Field(default=None, ge=0)
+    train_gemini_model: str = ""
+    train_gemini_location: str = ""
+    train_gemini_bucket: str = ""
+    train_gemini_usd_per_1m: float | None = Field(default=None, ge=0)
+    train_confirm_usd: float = Field(default=5.0, ge=0)
     train_cron: str = "0 3 * * *"
     timezone: str = "UTC"
 
@@ -120,13 +144,15 @@ class Settings(BaseSettings):
     retain_rated_days: int = Field(default=0, ge=0)
     retain_datasets: int = Field(default=20, ge=0)
 
+    dataset_languages: Annotated[tuple[str, ...], NoDecode] = ()
+
     redact_keep: Annotated[tuple[str, ...], NoDecode] = ()
     redact_national_ids: Annotated[tuple[str, ...], NoDecode] = ()
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
 
-    @field_validator("admin_users", "redact_keep", "redact_national_ids", mode="before")
+    @field_validator("admin_users", "dataset_languages", "redact_keep", "redact_national_ids", mode="before")
     @classmethod
     def _split_ids(cls, value: object) -> object:
         if isinstance(value, str):
@@ -151,6 +177,24 @@ class Settings(BaseSettings):
                 raise ValueError("needs LOCAL_ENGINE_URL, such as http://127.0.0.1:8000/v1")
             if not info.data.get("local_model"):
                 raise ValueError("needs LOCAL_MODEL, the name under which the server has the model")
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _ray_head(cls, value: str) -> str:
+        where = urlsplit(value)
+        if value and (where.scheme not in {"http", "https"} or not where.netloc):
+            raise ValueError("is no address of Ray's Jobs API; write one such as http://ray-head:8265")
+        return value
+
+    @field_validator("judge_model")
+    @classmethod
+    def _api_judge(cls, value: str) -> str:
+        kind, _, model = value.partition(":")
+        if value and (kind not in {"openai", "gemini"} or not model):
+            raise ValueError(
+                "is no API model; write openai:MODEL or gemini:MODEL (a local model is no judge)"
+            )
         return value
 
     @field_validator("data_dir")

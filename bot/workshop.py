@@ -17,12 +17,23 @@ from typing import IO, Self
 import structlog
 
 from bot import routing
+from bot.canaries import Canaries, CanaryRules
+from bot.contenders import ApiJudge, Contenders
 from bot.desk import Desk, DeskRules
 from bot.errors import PublicError
 from bot.figures import Figures
 from bot.judge import RouterJudge
 from bot.legal import why_nothing_is_frozen
-from bot.lineup import api_models, engine_of, file_shelves, has_local_model, meaning_of, usual_cost
+from bot.lineup import (
+    api_model,
+    api_models,
+    configured_apis,
+    engine_of,
+    file_shelves,
+    has_local_model,
+    meaning_of,
+    usual_cost,
+)
 from bot.models import AnswerModel
 from bot.models.engine import Engine
 from bot.models.memory import Memory
@@ -32,14 +43,17 @@ from bot.privacy import Privacy, PrivacyRules
 from bot.refit import Refit
 from bot.retention import Retention, RetentionRules
 from bot.serving import Serving
-from bot.settings import HANDBOOK, Settings, child_environment
+from bot.settings import HANDBOOK, Settings
+from bot.tuning import Capability, capabilities, finetuners
 from storage.records import Evaluation, TrainingRun
 from storage.store import Store
+from training.beside import Beside
+from training.canary import CanaryTerms
 from training.evaluating import Evaluations
-from training.finetuners.local import LocalFineTuner
 from training.formats.reading import read_faq
 from training.raters import CapRules
 from training.runs import Declined, RunRules, Runs
+from training.specification import Axis, Specification
 
 LOCAL_TEAM = "T0LOCAL"
 TEAM = "team"
@@ -101,6 +115,8 @@ class Workshop:
     ledger: Ledger
     judge: RouterJudge
     worker: str
+    canaries: Canaries
+    contenders: Contenders
 
     @classmethod
     async def open(
@@ -122,24 +138,22 @@ class Workshop:
         judge = RouterJudge(
             store, team=team, value_usd=settings.good_answer_usd, usual_cost=usual_cost(settings)
         )
-        panel = Panel(
-            memory=memory,
-            serving=serving,
-            apis=apis,
-            treasury=ledger,
-            system_prompt=settings.api_system_prompt,
-            local_available=has_local_model(settings),
-        )
+        panel = _panel(settings, memory, serving, apis, ledger)
         desk = Desk(store, memory=memory, panel=panel, rules=_desk_rules(settings), judge=judge)
         worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        contenders = _contenders(settings, store, team, memory, ledger)
+        serving.contenders = contenders
         evaluations = Evaluations(
             store,
             team=team,
             folder=settings.data_dir,
             bench=serving,
+            contenders=contenders,
+            beside=_beside(settings, store, team, ledger),
             limit=settings.evaluation_limit,
             worker=worker,
             report=report_evaluation,
+            terms=Specification(axis=Axis(settings.promote_axis)),
         )
         runs = _runs(settings, store, team, evaluations, report_run, worker)
         shop = cls(
@@ -157,6 +171,8 @@ class Workshop:
             ledger=ledger,
             judge=judge,
             worker=worker,
+            canaries=Canaries(store, serving, team=team, worker=worker, rules=_canary_rules(settings)),
+            contenders=contenders,
         )
         await shop.judge.refresh()
         await shop.learn_sample_domain()
@@ -191,6 +207,10 @@ class Workshop:
         first = next((kind for kind in routing.APIS if kind in self.apis), None)
         return self.judge.prices(first).cost_api_usd if first else None
 
+    async def capabilities(self) -> list[Capability]:
+        """Where runs can be trained, and until when."""
+        return await capabilities(self.settings, self.runs.finetuners)
+
     async def learn_sample_domain(self) -> None:
         """Import the handbook once, into a workspace that has nothing of its own."""
         if not self.settings.sample_domain:
@@ -209,9 +229,10 @@ class Workshop:
     async def close(self) -> None:
         """Stop what runs; a trainer goes on by itself and is found again."""
         await self.privacy.stop()
-        await self.runs.stop()
+        await self.runs.close()
         await self.evaluations.stop()
         await self.engine.stop()
+        await self.contenders.close()
         await self.memory.close()
         for model in self.apis.values():
             close = getattr(model, "close", None)
@@ -264,12 +285,74 @@ def _runs(
         store,
         team=team,
         folder=settings.data_dir.resolve(),
-        finetuners={"local": LocalFineTuner(environment=child_environment())},
+        finetuners=finetuners(settings, store, team),
         evaluations=evaluations,
         rules=_run_rules(settings),
         report=report,
         worker=worker,
         why_not=partial(why_nothing_is_frozen, store, team, on_slack=settings.on_slack),
+    )
+
+
+def _panel(
+    settings: Settings, memory: Memory, serving: Serving, apis: dict[str, AnswerModel], ledger: Ledger
+) -> Panel:
+    return Panel(
+        memory=memory,
+        serving=serving,
+        apis=apis,
+        treasury=ledger,
+        system_prompt=settings.api_system_prompt,
+        local_available=has_local_model(settings),
+    )
+
+
+def _canary_rules(settings: Settings) -> CanaryRules:
+    """Where two admins have to agree, nothing is promoted by itself."""
+    asks = settings.promote == "auto" and settings.promotion_approvals > 1
+    return CanaryRules(
+        share=settings.canary_share,
+        promote="canary" if asks else settings.promote,
+        terms=CanaryTerms(days=settings.canary_days),
+    )
+
+
+def _contenders(settings: Settings, store: Store, team: str, memory: Memory, ledger: Ledger) -> Contenders:
+    """The API models that evaluations may ask; those of every evaluation where EVAL_API says so."""
+    names = {"openai": settings.openai_model, "gemini": settings.gemini_model}
+    usual = [f"{kind}:{names[kind]}" for kind in configured_apis(settings)] if settings.eval_api else []
+    return Contenders(
+        store,
+        team=team,
+        memory=memory,
+        ledger=ledger,
+        make=partial(api_model, settings),
+        system_prompt=settings.api_system_prompt,
+        usual=usual,
+    )
+
+
+def _beside(settings: Settings, store: Store, team: str, ledger: Ledger) -> Beside:
+    """A judge without its key is none: evaluations say so and go on."""
+    judge, why = None, ""
+    if settings.judge_model:
+        kind, _, model = settings.judge_model.partition(":")
+        try:
+            judge = ApiJudge(settings.judge_model, api_model(settings, kind, model), ledger)
+        except PublicError as error:
+            why = str(error)
+    return Beside(
+        store,
+        team=team,
+        folder=settings.data_dir,
+        stays_here=lambda where: routing.is_private(
+            where.place,
+            chosen=bool(where.policy),
+            private_stays_local=settings.private_channels == "local",
+        ),
+        judge=judge,
+        why_no_judge=why,
+        judge_limit=settings.judge_limit,
     )
 
 
@@ -290,8 +373,10 @@ def _run_rules(settings: Settings) -> RunRules:
         min_examples=settings.train_min_examples,
         timeout_s=settings.train_timeout_s,
         epochs=settings.train_epochs,
+        train_with=settings.train_with,
         system_prompt=settings.local_system_prompt,
         allow_downloads=settings.allow_downloads and not settings.with_starter,
         review_required=settings.review_required,
         caps=CapRules(rater=settings.rater_cap, author=settings.author_cap),
+        languages=settings.dataset_languages,
     )

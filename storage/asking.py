@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, func, or_, update
+from sqlalchemy import Connection, Update, bindparam, delete, func, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -21,10 +22,20 @@ from storage.records import (
     Duel,
     Question,
     QuestionState,
+    new_id,
     now,
 )
-from storage.tombstones import MESSAGE, TombstoneStore
+from storage.rows import first_row, insert_rows, insert_values, new_row, table_of, touched
+from storage.tombstones import MESSAGE, TombstoneStore, was_forgotten
 from storage.values import Message, Proposal
+from storage.words import clean
+
+_THIS: Any = bindparam("this")
+_STANDING: Any = (Answer.question_id, Answer.team, Answer.channel, Answer.posted_ts)
+_WHERE_IT_STANDS = select(*_STANDING).where(col(Answer.id) == _THIS)
+_WITHOUT_PARTS = delete(table_of(AnswerPart)).where(col(AnswerPart.answer_id) == _THIS)
+_ANSWER = update(table_of(Answer)).where(col(Answer.id) == _THIS)
+_QUESTION = update(table_of(Question)).where(col(Question.id) == _THIS)
 
 OWED = (QuestionState.ASKED, QuestionState.ANSWERING)
 
@@ -76,10 +87,13 @@ class AskingStore(PlaceholderStore, TombstoneStore):
 
         A message that was forgotten is not taken in again: what is returned for it is empty, not new, and not stored.
         """
-        if await self.is_tombstoned(team, MESSAGE, channel, ts):
-            return Asked(_forgotten(team, channel, ts), new=False)
-        (text,) = await self.strike(team, scope_of(channel, thread_ts or ts), text)
-        question = Question(
+        if clean(text) != text:
+            # Numbers are given in a transaction of their own, and to nothing that was forgotten.
+            if await self.is_tombstoned(team, MESSAGE, channel, ts):
+                return Asked(_forgotten(team, channel, ts), new=False)
+            (text,) = await self.strike(team, scope_of(channel, thread_ts or ts), text)
+        question = new_row(
+            Question,
             team=team,
             channel=channel,
             ts=ts,
@@ -90,9 +104,7 @@ class AskingStore(PlaceholderStore, TombstoneStore):
             place=place,
         )
         try:
-            async with self.database.writing(urgent=True) as session:
-                session.add(question)
-            return Asked(question, new=True)
+            return await self.database.at_once(partial(_ask, question), urgent=True)
         except IntegrityError:
             known = await self.question_at(team, channel, ts)
             if known is None:
@@ -120,29 +132,12 @@ class AskingStore(PlaceholderStore, TombstoneStore):
 
     async def claim_question(self, question_id: str, *, worker: str, lease_s: float) -> bool:
         """Take the question for `lease_s` seconds; False when somebody holds it or it is finished."""
-        async with self.database.writing() as session:
-            return _touched(await session.exec(_claim(question_id, worker, lease_s))) == 1
+        claim = _claim(question_id, worker, lease_s)
+        return await self.database.at_once(lambda connection: touched(connection.execute(claim)) == 1)
 
     async def take_question(self, question_id: str, *, worker: str, lease_s: float) -> "Taken | None":
         """Claim a question, with all that is needed to answer it; None when somebody holds it or it is finished."""
-        async with self.database.writing() as session:
-            if _touched(await session.exec(_claim(question_id, worker, lease_s))) != 1:
-                return None
-            question = await session.get(Question, question_id)
-            if question is None:
-                return None
-            here = (
-                col(ChannelSettings.team) == question.team,
-                col(ChannelSettings.channel) == question.channel,
-            )
-            settings = (await session.exec(select(ChannelSettings).where(*here))).first()
-            asker = (col(Consent.team) == question.team, col(Consent.person) == question.asker)
-            consent = (await session.exec(select(Consent).where(*asker))).first()
-        return Taken(
-            question,
-            settings or ChannelSettings(team=question.team, channel=question.channel),
-            asked_for_consent=consent is not None and bool(consent.decided_at or consent.shown_at),
-        )
+        return await self.database.at_once(partial(_take, question_id, _claim(question_id, worker, lease_s)))
 
     async def owed_questions(self, *, limit: int = 50) -> list[Question]:
         """Questions that nobody is answering: new ones, and those whose claim has run out. Oldest first."""
@@ -208,7 +203,8 @@ class AskingStore(PlaceholderStore, TombstoneStore):
             for proposal, text in zip(candidates, said, strict=True)
         ]
         rows[0].chosen = True
-        answer = Answer(
+        answer = new_row(
+            Answer,
             question_id=question.id,
             candidate_id=rows[0].id,
             team=question.team,
@@ -217,10 +213,7 @@ class AskingStore(PlaceholderStore, TombstoneStore):
             route=dict(route or {}),
         )
         try:
-            async with self.database.writing() as session:
-                session.add_all(rows)
-                await session.flush()
-                session.add(answer)
+            await self.database.at_once(partial(_keep_answer, rows, answer))
             return Answered(question, answer, rows[0])
         except IntegrityError:
             known = await self.answer_to(question.id)
@@ -240,24 +233,11 @@ class AskingStore(PlaceholderStore, TombstoneStore):
 
         `solicit_probability` is the chance with which a rating of it is asked for; None where nobody draws.
         """
-        async with self.database.writing(alone=f"posted {answer_id}") as session:
-            answer = await session.get(Answer, answer_id)
-            if answer is None:
-                return
-            answer.posted_ts, answer.posted_at = ts, now()
-            if solicit_probability is not None:
-                answer.solicit_probability = solicit_probability
-            session.add(answer)
-            await session.exec(delete(AnswerPart).where(col(AnswerPart.answer_id) == answer_id))
-            place = {"answer_id": answer_id, "team": answer.team, "channel": answer.channel}
-            session.add_all(
-                AnswerPart(**place, ts=part, number=number) for number, part in enumerate([*before, ts])
-            )
-            await session.exec(
-                update(Question)
-                .where(col(Question.id) == answer.question_id)
-                .values(state=QuestionState.ANSWERED, lease_until=None)
-            )
+        values: dict[str, Any] = {"posted_ts": ts, "posted_at": now()}
+        if solicit_probability is not None:
+            values["solicit_probability"] = solicit_probability
+        work = partial(_stands, answer_id, values, [*before, ts])
+        await self.database.at_once(work, alone=f"posted {answer_id}")
 
     async def answer_to(self, question_id: str) -> Answered | None:
         """The answer to a question, posted or not."""
@@ -377,18 +357,64 @@ class AskingStore(PlaceholderStore, TombstoneStore):
             return (await session.exec(select(Question.id).where(*where).limit(1))).first() is not None
 
 
-def _claim(question_id: str, worker: str, lease_s: float) -> Any:
+def _ask(question: Question, connection: Connection) -> Asked:
+    if was_forgotten(connection, question.team, MESSAGE, question.channel, question.ts):
+        return Asked(_forgotten(question.team, question.channel, question.ts), new=False)
+    insert_rows(connection, question)
+    return Asked(question, new=True)
+
+
+def _keep_answer(candidates: Sequence[Candidate], answer: Answer, connection: Connection) -> None:
+    insert_rows(connection, *candidates)
+    insert_rows(connection, answer)
+
+
+def _stands(answer_id: str, values: Mapping[str, Any], parts: Sequence[str], connection: Connection) -> None:
+    found = connection.execute(_WHERE_IT_STANDS, {"this": answer_id}).first()
+    if found is None:
+        return
+    # The question first, as whoever deletes it begins there: neither waits for the other.
+    done = {"state": QuestionState.ANSWERED, "lease_until": None}
+    if not touched(connection.execute(_QUESTION, {"this": found.question_id, **done})):
+        return  # it was deleted since
+    if found.posted_ts is not None:  # it had parts already
+        connection.execute(_WITHOUT_PARTS, {"this": answer_id})
+    connection.execute(_ANSWER, {"this": answer_id, **values})
+    place = {"answer_id": answer_id, "team": found.team, "channel": found.channel}
+    rows = [{"id": new_id("part"), **place, "ts": ts, "number": number} for number, ts in enumerate(parts)]
+    insert_values(connection, AnswerPart, *rows)
+
+
+def _claim(question_id: str, worker: str, lease_s: float) -> Update:
     moment = now()
     free = or_(col(Question.lease_until).is_(None), col(Question.lease_until) < moment)
     return (
-        update(Question)
+        update(table_of(Question))
         .where(col(Question.id) == question_id, col(Question.state).in_(OWED), free)
         .values(
             state=QuestionState.ANSWERING,
             claimed_by=worker,
             lease_until=moment + timedelta(seconds=lease_s),
-            attempts=Question.attempts + 1,
+            attempts=col(Question.attempts) + 1,
         )
+    )
+
+
+def _take(question_id: str, claim: Update, connection: Connection) -> Taken | None:
+    if touched(connection.execute(claim)) != 1:
+        return None
+    question = first_row(connection, Question, col(Question.id) == question_id)
+    if question is None:
+        return None
+    team = question.team
+    here = (col(ChannelSettings.team) == team, col(ChannelSettings.channel) == question.channel)
+    settings = first_row(connection, ChannelSettings, *here)
+    asker = (col(Consent.team) == team, col(Consent.person) == question.asker)
+    consent = first_row(connection, Consent, *asker)
+    return Taken(
+        question,
+        settings or ChannelSettings(team=team, channel=question.channel),
+        asked_for_consent=consent is not None and bool(consent.decided_at or consent.shown_at),
     )
 
 
@@ -399,14 +425,11 @@ def _forgotten(team: str, channel: str, ts: str) -> Question:
     )
 
 
-def _touched(result: object) -> int:
-    return int(getattr(result, "rowcount", 0) or 0)
-
-
 def candidate_row(question_id: str, proposal: Proposal) -> Candidate:
     """A proposal as it is stored."""
     mean = sum(proposal.logprobs) / len(proposal.logprobs) if proposal.logprobs else None
-    return Candidate(
+    return new_row(
+        Candidate,
         question_id=question_id,
         kind=proposal.kind,
         model=proposal.model,

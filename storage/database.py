@@ -5,14 +5,15 @@ deferred BEGIN fails with "locked" when a read turns into a write (measured in .
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, nullcontext
+from contextlib import asynccontextmanager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -21,8 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.errors import PublicError
+from storage.turns import Outcome, Together, Turns, Work
 
 T = TypeVar("T")
+CHECKPOINT_S = 1.0
+"""So long after a write it lies in the database itself, and no power cut undoes it any more."""
 AT_ONCE = 4  # transactions in one go, on a server
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 SQLITE_PRAGMAS = (
@@ -31,6 +35,7 @@ SQLITE_PRAGMAS = (
     "busy_timeout=30000",
     "foreign_keys=ON",
     "temp_store=MEMORY",
+    "wal_autocheckpoint=16000",  # pages: a thread of its own empties the log each second, and nobody who writes waits for it
     "secure_delete=ON",  # what is deleted is overwritten: a forgotten person is not left in the file
 )
 
@@ -60,50 +65,6 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-class Turns:
-    """Who of this process may write to SQLite now: one at a time, the urgent first, else in the order of coming.
-
-    On its own SQLite lets waiting writers poll, the latest as likely as the first, each with a connection of the pool in
-    its hands: a burst of questions starves some of them until they give up. Here they wait before they take a connection.
-    """
-
-    def __init__(self) -> None:
-        self._busy = False
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._others: deque[asyncio.Future[None]] = deque()
-
-    @asynccontextmanager
-    async def taken(self, *, urgent: bool) -> AsyncIterator[None]:
-        """The block is somebody's turn."""
-        if self._busy:
-            await self._wait(self._urgent if urgent else self._others)
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._next()
-
-    async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(called)
-        try:
-            await called
-        except asyncio.CancelledError:
-            if called.done() and not called.cancelled():
-                self._next()  # it was our turn already: somebody else's now
-            raise
-
-    def _next(self) -> None:
-        """The turn goes to who waits; nobody can come between, because it stays taken."""
-        for queue in (self._urgent, self._others):
-            while queue:
-                called = queue.popleft()
-                if not called.done():
-                    called.set_result(None)
-                    return
-        self._busy = False
-
-
 class Database:
     """Sessions that read, and sessions that write in one transaction."""
 
@@ -118,6 +79,10 @@ class Database:
         self._turns = Turns() if self._engine.dialect.name == "sqlite" else None
         self._at_once = _sync_engine(self.url)
         self._threads = ThreadPoolExecutor(1 if self._turns else AT_ONCE, thread_name_prefix="database")
+        self._checkpoints = _Checkpoints(self.url) if _has_file(self.url) else None
+        self._together: Together | None = None
+        if self._turns is not None and self._at_once is not None:
+            self._together = Together(self._turns, self._threads, self._carry_out_together)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -143,32 +108,55 @@ class Database:
             if alone and self._engine.dialect.name == "postgresql":
                 await (await session.connection()).execute(LOCK, {"name": alone})
             yield session
+        self._written()
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether somebody writes just now, so that whoever writes much in small pieces lets them go on for a while."""
+        return self._turns is not None and self._turns.busy
 
     async def at_once(self, work: Callable[[Connection], T], *, alone: str = "", urgent: bool = False) -> T:
-        """Carry out a transaction in one go, in a thread: what is written often does not go back and forth with the loop.
+        """Carry out a small transaction in one go, in a thread: what is written often does not go back and forth.
 
-        `work` gets a connection for Core statements and waits for nothing else; `alone` and `urgent` are as in `writing`.
-        Who is cancelled meanwhile learns it when the transaction is over.
+        `work` gets a connection for Core statements, waits for nothing else, and goes together with others that wait
+        (`storage.turns`): that of another is seen or not, as between any two transactions. `alone` and `urgent` are as in
+        `writing`. Who is cancelled meanwhile learns it when the transaction is over.
         """
-        turn = self._turns.taken(urgent=urgent) if self._turns is not None else nullcontext()
-        async with turn:
-            if self._at_once is None:
-                async with self._write() as session, session.begin():
-                    return await (await session.connection()).run_sync(work)
-            going = asyncio.get_running_loop().run_in_executor(self._threads, self._carry_out, work, alone)
+        if self._together is not None:
             try:
-                return await asyncio.shield(going)
-            except asyncio.CancelledError:
-                await asyncio.wait([going])
-                raise
+                return await self._together.carry_out(work, urgent=urgent)
+            finally:
+                self._written()
+        if self._at_once is None:
+            async with self.writing(alone, urgent=urgent) as session:
+                return await (await session.connection()).run_sync(work)
+        going = asyncio.get_running_loop().run_in_executor(self._threads, self._carry_out, work, alone)
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            await asyncio.wait([going])
+            raise
 
     def _carry_out(self, work: Callable[[Connection], T], alone: str) -> T:
-        if self._at_once is None:
-            raise RuntimeError("a database in memory has no second connection")
-        with self._at_once.begin() as connection:
-            if alone and connection.dialect.name == "postgresql":
+        with self._sync().begin() as connection:
+            if alone:
                 connection.execute(LOCK, {"name": alone})
             return work(connection)
+
+    def _carry_out_together(self, works: Sequence[Work]) -> list[Outcome]:
+        with self._sync().begin() as connection:
+            if len(works) == 1:
+                return [Outcome(works[0](connection))]
+            return [_one_of_many(connection, work) for work in works]
+
+    def _written(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.soon()
+
+    def _sync(self) -> Engine:
+        if self._at_once is None:
+            raise RuntimeError("a database in memory has no second connection")
+        return self._at_once
 
     async def ping(self) -> None:
         """Raises PublicError, with the remedy, where the database cannot be reached."""
@@ -208,12 +196,56 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._checkpoints is not None:
+            await self._checkpoints.stop()
         await self._engine.dispose()
         if self._writer is not self._engine:
             await self._writer.dispose()
         self._threads.shutdown()
         if self._at_once is not None:
             self._at_once.dispose()
+
+
+class _Checkpoints:
+    """Moves what was written from SQLite's log into its file, beside those who write, and not by one who is waited for.
+
+    A write lies in the log first and survives a kill there, but is not forced to the disk (synchronous=NORMAL): a power cut
+    takes back what came after the last checkpoint. SQLite by itself makes one only after a thousand pages.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._file = sqlite_file(url)
+        self._timer: asyncio.TimerHandle | None = None
+        self._going: asyncio.Future[None] | None = None
+
+    def soon(self) -> None:
+        """Something is written just now."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(CHECKPOINT_S, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._going is None or self._going.done():
+            self._going = asyncio.get_running_loop().run_in_executor(None, _checkpoint, self._file)
+        else:
+            self.soon()
+
+    async def stop(self) -> None:
+        """The last connection that closes makes the last one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._going is not None:
+            await asyncio.wait([self._going])
+
+
+def _checkpoint(file: Path | None) -> None:
+    """As far as readers allow; nobody waits for it, and the next one goes on there."""
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{file}", timeout=0, isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def in_words(error: Exception) -> str | None:
@@ -226,6 +258,46 @@ def in_words(error: Exception) -> str | None:
     )
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that lets go of its locks when it is closed, whoever still holds one of its cursors.
+
+    Who is cancelled between a SELECT and its rows leaves a cursor in the frames of a traceback. SQLite keeps a connection
+    that is closed before its statements are (sqlite3_close_v2: "zombie"), with its open transaction: nobody could write
+    until the garbage collector came by.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """As the parent's."""
+        cursor = super().cursor(*args, **options)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """As the parent's, after its cursors."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        super().close()
+
+
+def _one_of_many(connection: Connection, work: Work) -> Outcome:
+    """Raises where all of them are undone: SQLite takes back everything where the disk is full."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute("SAVEPOINT one")
+    try:
+        outcome = Outcome(work(connection))
+    except Exception as error:
+        if not driver.in_transaction:
+            raise
+        driver.execute("ROLLBACK TO one")
+        outcome = Outcome(error=error)
+    driver.execute("RELEASE one")
+    return outcome
+
+
 def _has_file(url: str) -> bool:
     return url.startswith("sqlite") and sqlite_file(url) is not None
 
@@ -236,17 +308,23 @@ def _engine(url: str) -> AsyncEngine:
     file = sqlite_file(url)
     if file is not None:
         _make_folder(file.parent)
-    engine = create_async_engine(url, hide_parameters=True)
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"factory": _Connection})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
 def _postgres_engine(url: str) -> AsyncEngine:
+    logging.getLogger("psycopg").addFilter(_without_interruptions)
     try:
         return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
         raise PublicError("PostgreSQL needs its driver. Install it: pip install -e '.[postgres]'.") from None
+
+
+def _without_interruptions(line: logging.LogRecord) -> bool:
+    """Who ends while they look something up need not be told that the looking up ended."""
+    return "query cancellation interrupted" not in line.msg
 
 
 def _sync_engine(url: str) -> Engine | None:

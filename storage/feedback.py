@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import Connection, and_, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -22,8 +23,17 @@ from storage.records import (
     RatingEvent,
     Review,
     Solicitation,
+    new_id,
     now,
 )
+from storage.rows import insert_rows, insert_values, new_row, table_of
+
+_THIS: Any = bindparam("this")
+_OF_BOTH: Any = (Answer.team, Rating.id, Rating.value, Rating.reason, Rating.via, Rating.rated_at)
+_THEIRS = and_(col(Rating.answer_id) == col(Answer.id), col(Rating.rater) == bindparam("by"))
+_KNOWN = select(*_OF_BOTH).outerjoin(Rating, _THEIRS).where(col(Answer.id) == _THIS)
+"""The workspace of an answer, with what a person thought of it until now."""
+_CHANGED = update(table_of(Rating)).where(col(Rating.id) == _THIS)
 
 PAGE = 2000
 QUOTABLE = 20  # characters
@@ -96,22 +106,19 @@ class FeedbackStore(PlaceholderStore):
         """
         pressed_at = at or now()
         (reason,) = await self.strike_about(answer_id, reason)
-        async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
-            if await session.get(Answer, answer_id) is None:
-                return Press.GONE
-            known = (await session.exec(_rating(answer_id, rater))).first()
-            if known is not None and (known.rated_at, known.value, known.via) == (pressed_at, value, via):
-                return Press.OVERTAKEN
-            session.add(_event(answer_id, team, rater, value, via, pressed_at))
-            if known is not None and at is not None and at < known.rated_at:
-                return Press.OVERTAKEN
-            row = known or Rating(answer_id=answer_id, team=team, rater=rater, value=value)
-            if known is not None and known.value != value:
-                row.reason = ""  # it was the reason for the other thumb
-            row.value, row.rated_at, row.via = value, pressed_at, via
-            row.reason = reason or row.reason
-            session.add(row)
-            return Press.COUNTS
+        press = new_row(
+            Rating,
+            answer_id=answer_id,
+            team=team,
+            rater=rater,
+            value=value,
+            reason=reason,
+            via=via,
+            rated_at=pressed_at,
+        )
+        return await self.database.at_once(
+            partial(_press, press, is_timed=at is not None), alone=f"rating {answer_id} {rater}"
+        )
 
     async def withdraw_rating(
         self,
@@ -127,20 +134,12 @@ class FeedbackStore(PlaceholderStore):
         A vote that was given before `at` and arrives after it does not count any more.
         """
         taken_at = at or now()
-        async with self.database.writing(alone=f"rating {answer_id} {rater}") as session:
-            answer = await session.get(Answer, answer_id)
-            if answer is None:
-                return False
-            known = (await session.exec(_rating(answer_id, rater))).first()
-            if known is not None and (known.rated_at > taken_at or value not in {None, known.value}):
-                return False
-            row = known or Rating(answer_id=answer_id, team=answer.team, rater=rater, value=0)
-            there_was = row.value != 0
-            if there_was:
-                session.add(_event(answer_id, answer.team, rater, 0, via, taken_at))
-            row.value, row.reason, row.rated_at, row.via = 0, "", taken_at, via
-            session.add(row)
-            return there_was
+        press = new_row(
+            Rating, answer_id=answer_id, team="", rater=rater, value=0, via=via, rated_at=taken_at
+        )
+        return await self.database.at_once(
+            partial(_take_back, press, value), alone=f"rating {answer_id} {rater}"
+        )
 
     async def rating_of(self, answer_id: str, *, rater: str) -> Rating | None:
         """This person's rating of this answer; None where there is none or it was taken back."""
@@ -284,10 +283,48 @@ class FeedbackStore(PlaceholderStore):
             return set(rows.all())
 
 
-def _event(answer_id: str, team: str, rater: str, value: int, via: str, pressed_at: datetime) -> RatingEvent:
-    return RatingEvent(
-        answer_id=answer_id, team=team, rater=rater, value=value, via=via, pressed_at=pressed_at
-    )
+def _press(press: Rating, connection: Connection, *, is_timed: bool) -> Press:
+    known = connection.execute(_KNOWN, {"this": press.answer_id, "by": press.rater}).first()
+    if known is None:
+        return Press.GONE
+    if (known.rated_at, known.value, known.via) == (press.rated_at, press.value, press.via):
+        return Press.OVERTAKEN
+    _keep_press(press, connection)
+    if is_timed and known.rated_at is not None and press.rated_at < known.rated_at:
+        return Press.OVERTAKEN
+    if known.value == press.value:
+        press.reason = press.reason or known.reason  # of the other thumb it would be the wrong reason
+    _count(press, known.id, connection)
+    return Press.COUNTS
+
+
+def _take_back(press: Rating, value: int | None, connection: Connection) -> bool:
+    known = connection.execute(_KNOWN, {"this": press.answer_id, "by": press.rater}).first()
+    if known is None:
+        return False
+    if known.id is not None and (known.rated_at > press.rated_at or value not in {None, known.value}):
+        return False
+    press.team = known.team
+    there_was = bool(known.value)
+    if there_was:
+        _keep_press(press, connection)
+    _count(press, known.id, connection)
+    return there_was
+
+
+def _count(press: Rating, known: str | None, connection: Connection) -> None:
+    """From now on this is what the person thinks; `known` is the id of what they thought before."""
+    if known is None:
+        insert_rows(connection, press)
+        return
+    values = {"value": press.value, "reason": press.reason, "via": press.via, "rated_at": press.rated_at}
+    connection.execute(_CHANGED, {"this": known, **values})
+
+
+def _keep_press(press: Rating, connection: Connection) -> None:
+    kept = {"answer_id": press.answer_id, "team": press.team, "rater": press.rater, "value": press.value}
+    when = {"via": press.via, "pressed_at": press.rated_at}
+    insert_values(connection, RatingEvent, {"id": new_id("press"), **kept, **when})
 
 
 def _rating(answer_id: str, rater: str) -> Any:

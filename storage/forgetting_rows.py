@@ -212,12 +212,16 @@ async def rename(session: AsyncSession, team: str, person: str, name: str) -> in
     connection = await session.connection()
     for table in Record.metadata.sorted_tables:
         columns = [each for each in table.columns if _holds_text(each) and not each.primary_key]
-        if table.name == Forgetting.__tablename__ or not columns:
+        if table.name == Forgetting.__tablename__:  # who is being forgotten stands there until it is done
+            columns = [each for each in columns if each.name != "person"]
+        if not columns:
             continue
         keys = list(table.primary_key.columns)
         pattern = literal(f"%{_plain(person)}%", Text)
         found = or_(*(cast(each, Text).like(pattern, escape="\\") for each in columns))
-        rows = await connection.execute(select(*keys, *columns).where(found, _of_workspace(table, team)))
+        rows = await connection.execute(
+            select(*keys, *columns).where(found, _of_workspace(table, team), _of_others(table, person))
+        )
         for row in rows.all():
             told = dict(zip(columns, row[len(keys) :], strict=True))
             values = {each.name: _renamed(value, whole, name) for each, value in told.items()}
@@ -235,6 +239,11 @@ def _of_workspace(table: Any, team: str) -> Any:
     if "question_id" in columns:
         return columns["question_id"].in_(select(Question.id).where(col(Question.team) == team))
     return columns["name"].like(f"%:{_plain(team)}", escape="\\") if "name" in columns else literal(False)
+
+
+def _of_others(table: Any, person: str) -> Any:
+    """Not the work of forgetting them, which still has to tell who asked for it; its end renames that."""
+    return table.columns["person"] != person if table.name == Forgetting.__tablename__ else literal(True)
 
 
 def _holds_text(column: Any) -> bool:
@@ -322,7 +331,17 @@ def without_rows(sheet: Mapping[str, Any], gone: Callable[[str, str], bool]) -> 
     """An evaluation's sheet without the answers for which `gone(example, text)` holds; None where it has none of them."""
     rows = sheet.get("rows") or []
     kept = [row for row in rows if not gone(str(row["answered"]["example"]), str(row["answered"]["text"]))]
-    return {**sheet, "rows": kept} if len(kept) < len(rows) else None
+    if len(kept) == len(rows):
+        return None
+    left = {**sheet, "rows": kept}
+    there = {str(row["answered"]["example"]) for row in kept}
+    if judge := sheet.get("judge"):
+        left["judge"] = {**judge, "pairs": [pair for pair in judge["pairs"] if pair["example"] in there]}
+    if topics := sheet.get("topics"):
+        left["topics"] = [
+            {**topic, "examples": [each for each in topic["examples"] if each in there]} for topic in topics
+        ]
+    return left
 
 
 KINDS = tuple(held("", ""))

@@ -18,9 +18,14 @@ def digest(key: bytes, *parts: str) -> str:
     return hmac.new(key, framed, hashlib.sha256).hexdigest()[:32]
 
 
+def key_name(team: str) -> str:
+    """The keepsake that holds the key of a workspace, in hexadecimal."""
+    return f"identity-key:{team}"
+
+
 class IdentityStore(OperatingStore):
     """The key of a workspace's identities."""
 
     async def identity_key(self, team: str) -> bytes:
         """What `digest` hashes with in this workspace; made at the first call, the same ever after."""
-        return bytes.fromhex(await self.keepsake(f"identity-key:{team}", lambda: secrets.token_hex(32)))
+        return bytes.fromhex(await self.keepsake(key_name(team), lambda: secrets.token_hex(32)))

@@ -6,17 +6,19 @@ little memory while others write. Nothing is decided here; `training.examples` d
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, cast, func
+from sqlalchemy import func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
-from storage.database import Database
+from storage.database import Database, sqlite_file
 from storage.feedback import Vote
 from storage.records import (
     Answer,
@@ -32,6 +34,7 @@ from storage.records import (
     Rating,
     Review,
 )
+from storage.stretches import Nearby, Stretch, halves, nearby, unchanged
 
 PAGE = 4000
 _AT_ONCE = 1000  # parameters of one IN
@@ -133,14 +136,48 @@ class LearnableStore:
 
     database: Database
 
+    @property
+    def seen_by_others(self) -> bool:
+        """Whether another process can read it, too: every database but one in memory."""
+        return self.database.engine.dialect.name != "sqlite" or sqlite_file(self.database.url) is not None
+
+    async def answers_parted(self, *, fewest: int) -> tuple[Stretch, Stretch] | None:
+        """All answers in two halves, so that two can read at once; None for fewer than so many."""
+        return await halves(self.database, fewest=fewest)
+
     async def learnable(self, team: str, *, page: int = PAGE) -> AsyncIterator[list[Learnable]]:
         """All rated or corrected answers of a workspace, ordered by the answer's id."""
-        last = ""
+        async for rows in self._by_id(team, "", "", page):
+            yield rows
+
+    async def learnable_between(
+        self, team: str, stretch: Stretch, *, page: int = PAGE
+    ) -> AsyncIterator[list[Learnable]]:
+        """Those of a stretch, in no order. Raises LaidOutAnew."""
+        pages = self._along(team, stretch, page) if stretch.layout else self._by_id(team, *stretch[:2], page)
+        async for rows in pages:
+            yield rows
+
+    async def _along(self, team: str, stretch: Stretch, page: int) -> AsyncIterator[list[Learnable]]:
+        last: str | None = stretch.after
+        while last is not None:
+            async with self.database.reading() as session:
+                connection = await session.connection()
+                await _with_room(connection)
+                near = await nearby(connection, stretch, last, page=page)
+                rows = await _learnable(connection, team, _said_nearby(near))
+                await unchanged(connection, stretch)
+            if rows:
+                yield rows
+            last = near.until
+
+    async def _by_id(self, team: str, after: str, until: str, page: int) -> AsyncIterator[list[Learnable]]:
+        last = after
         while True:
             async with self.database.reading() as session:
                 connection = await session.connection()
                 await _with_room(connection)
-                said = await _said_after(connection, last, page)
+                said = await _said_after(connection, last, page, until)
                 rows = await _learnable(connection, team, said)
             if not said.ids:
                 return
@@ -229,16 +266,19 @@ class LearnableStore:
 
 
 class _Said(NamedTuple):
-    """What was said after some answer: the answers' ids in order, their votes, their newest corrections."""
+    """What was said about some answers: their ids, their votes, their newest corrections; their numbers, where known."""
 
     ids: list[str]
     votes: dict[str, tuple[Vote, ...]]
     corrections: dict[str, tuple[str, str, bool]]
+    numbers: Sequence[int] = ()
 
 
-async def _said_after(connection: AsyncConnection, last: str, page: int) -> _Said:
-    """The next answers about which anything was said. Both tables are read in order; where one of them filled its page, what
-    lies behind its last whole answer waits for the next page."""
+async def _said_after(connection: AsyncConnection, last: str, page: int, until: str = "") -> _Said:
+    """The next answers, up to an id, about which anything was said.
+
+    Both tables are read in order; where one filled its page, what lies behind its last whole answer waits for the next.
+    """
     ratings: Any = (Rating.answer_id, Rating.rater, Rating.value)
     corrections: Any = (Correction.answer_id, Correction.author, Correction.text, Correction.may_train)
     rated = (
@@ -251,6 +291,9 @@ async def _said_after(connection: AsyncConnection, last: str, page: int) -> _Sai
         .where(col(Correction.answer_id) > last)
         .order_by(col(Correction.answer_id), col(Correction.corrected_at), col(Correction.id))
     )
+    if until:
+        rated = rated.where(col(Rating.answer_id) <= until)
+        corrected = corrected.where(col(Correction.answer_id) <= until)
     while True:
         voted = (await connection.execute(rated.limit(page))).all()
         written = (await connection.execute(corrected.limit(page))).all()
@@ -260,11 +303,28 @@ async def _said_after(connection: AsyncConnection, last: str, page: int) -> _Sai
         if ids or end is None:
             break
         page *= 2  # so many people rated one answer
-    votes: dict[str, list[Vote]] = defaultdict(list)
-    for answer_id, rater, value in voted:
-        votes[answer_id].append(Vote(rater, value))
     newest = {row[0]: (row[1], row[2], row[3]) for row in written}
-    return _Said(ids, {each: tuple(votes[each]) for each in ids if each in votes}, newest)
+    return _Said(ids, _votes(voted), newest)
+
+
+def _said_nearby(near: Nearby) -> _Said:
+    newest = {row[1]: (row[2], row[3], row[4]) for row in near.corrections}
+    numbers = {row[0]: row[1] for rows in (near.votes, near.corrections) for row in rows}
+    votes = _votes([row[1:] for row in near.votes])
+    return _Said(list(numbers.values()), votes, newest, list(numbers))
+
+
+def _votes(voted: Iterable[Sequence[Any]]) -> dict[str, tuple[Vote, ...]]:
+    votes: dict[str, tuple[Vote, ...]] = {}
+    for answer_id, rater, value in voted:
+        before = votes.get(answer_id)
+        votes[answer_id] = (_vote(rater, value),) if before is None else (*before, _vote(rater, value))
+    return votes
+
+
+@lru_cache(maxsize=20_000)
+def _vote(rater: str, value: int) -> Vote:
+    return Vote(rater, value)
 
 
 async def _with_room(connection: AsyncConnection) -> None:
@@ -284,52 +344,68 @@ async def _looked_up(
 
 
 async def _learnable(connection: AsyncConnection, team: str, said: _Said) -> list[Learnable]:
-    columns: Any = (
-        *(
-            Answer.id,
-            cast(col(Answer.messages), Text),
-            Question.channel,
-            Question.thread_ts,
-            Question.ts,
-            Question.asker,
-        ),
-        *(Question.text, Question.asked_at, Candidate.text, Candidate.kind, Question.team),
-    )
-    wanted = (
-        select(*columns)
-        .select_from(Answer)
-        .join(Question, col(Question.id) == col(Answer.question_id))
-        .join(Candidate, col(Candidate.id) == col(Answer.candidate_id))
-    )
-    found = [row for row in await _looked_up(connection, wanted, col(Answer.id), said.ids) if row[10] == team]
-    found.sort(key=lambda row: row[0])
-    seen = [_messages(row[1]) for row in found]
-    asked = [(row[2], row[3], row[4], told) for row, told in zip(found, seen, strict=True)]
+    if not said.ids:
+        return []
+    if connection.dialect.name == "postgresql":
+        found = await connection.execute(_SAID_ABOUT_ON_POSTGRES, {"ids": said.ids})
+    elif said.numbers:
+        found = await connection.exec_driver_sql(_SAID_NEARBY, (json.dumps(said.numbers),))
+    else:
+        found = await connection.execute(_SAID_ABOUT_ON_SQLITE, {"ids": json.dumps(said.ids)})
+    rows = sorted([row for row in found.all() if row[10] == team], key=itemgetter(0))
+    seen = [_messages(row[9]) for row in rows]
+    asked = [(row[1], row[2], row[3], told) for row, told in zip(rows, seen, strict=True)]
     earlier = await _earlier(connection, team, asked)
-    rows = []
-    for number, row in enumerate(found):
-        corrector, better, may_train = said.corrections.get(row[0], ("", None, False))
-        rows.append(
+    votes, corrections = said.votes, said.corrections
+    learnable = []
+    for number, (answer_id, channel, thread, _, asker, question, at, text_, kind, _, _) in enumerate(rows):
+        corrector, better, may_train = corrections.get(answer_id, _NOT_CORRECTED)
+        learnable.append(
             Learnable(
-                *(
-                    row[0],
-                    row[2],
-                    f"{row[2]}/{row[3]}",
-                    row[5],
-                    row[6],
-                    _micros(row[7]),
-                    seen[number],
-                    row[8],
-                    row[9],
-                ),
-                votes=said.votes.get(row[0], ()),
-                correction=better,
-                corrector=corrector,
-                may_train=bool(may_train),
-                earlier=earlier.get(number, ()),
+                *(answer_id, channel, f"{channel}/{thread}", asker, question, at, seen[number], text_, kind),
+                *(votes.get(answer_id, ()), better, corrector, bool(may_train), earlier.get(number, ())),
             )
         )
-    return rows
+    return learnable
+
+
+_NOT_CORRECTED = ("", None, False)
+# All ids of a page in one parameter: thousands of them would take longer to be sent than what they name to be found. The
+# moment comes as a number and what the model saw as text, because most rows need neither date nor list.
+_SAID_ABOUT = (
+    "SELECT answer.id, question.channel, question.thread_ts, question.ts, question.asker, question.text, "
+    "{at}, candidate.text, candidate.kind, {messages}, question.team FROM {ids} "
+    "JOIN question ON question.id = answer.question_id JOIN candidate ON candidate.id = answer.candidate_id {those}"
+)
+_AT_ON_SQLITE = (
+    "CAST(strftime('%s', question.asked_at) AS INTEGER) * 1000000 "
+    "+ CAST(substr(question.asked_at, 21, 6) AS INTEGER)"
+)
+_SAID_ABOUT_ON_SQLITE = text(
+    _SAID_ABOUT.format(
+        at=_AT_ON_SQLITE,
+        messages="answer.messages",
+        ids="json_each(:ids) AS given CROSS JOIN answer ON answer.id = given.value",
+        those="",
+    )
+)
+_SAID_NEARBY = _SAID_ABOUT.format(
+    at=_AT_ON_SQLITE,
+    messages="answer.messages",
+    ids="json_each(?) AS given CROSS JOIN answer ON answer.rowid = given.value",
+    those="",
+)
+_SAID_ABOUT_ON_POSTGRES = text(
+    _SAID_ABOUT.format(
+        at="CAST(extract(epoch FROM question.asked_at) * 1000000 AS bigint)",
+        # A question alone, or one after an instruction, is what `_messages` gives an empty list for.
+        messages="CASE WHEN jsonb_array_length(answer.messages) = 1 OR (jsonb_array_length(answer.messages) = 2 "
+        "AND answer.messages->0->>'role' = 'system' AND answer.messages->1->>'role' = 'user') "
+        "THEN '' ELSE CAST(answer.messages AS text) END",
+        ids="answer",
+        those="WHERE answer.id = ANY(:ids)",
+    )
+)
 
 
 async def _earlier(
@@ -354,7 +430,7 @@ async def _earlier(
 
 def _messages(told: str) -> list[dict[str, Any]]:
     """What a model saw; where that was one question and nothing else that was said, an empty list, without reading it."""
-    if told.count('"role": "user"') == 1 and '"role": "assistant"' not in told:
+    if not told or (told.count('"role": "user"') == 1 and '"role": "assistant"' not in told):
         return []
     found: list[dict[str, Any]] = json.loads(told)
     return found

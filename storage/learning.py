@@ -1,6 +1,6 @@
 """What the store does around learning: datasets, runs, model versions, evaluations, promotions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,6 +46,20 @@ class Leaving:
 
     people: frozenset[str]
     gone_meanwhile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An earlier comparison of a challenger: when it was asked for, what was agreed, what came of it."""
+
+    requested_at: datetime
+    specification: dict[str, Any]
+    verdict: dict[str, Any]
+    live: bool
+
+
+Specify = Callable[[Sequence[Look]], dict[str, Any]]
+"""Gives the agreement for an evaluation from the looks before it; {} where there is nothing to agree on."""
 
 
 class LearningStore:
@@ -225,6 +239,8 @@ class LearningStore:
         run_id: str | None,
         dataset_id: str | None,
         card: dict[str, Any],
+        kind: str = "local",
+        model: str = "",
     ) -> ModelVersion:
         """Register what a run made; asking twice for the same run gives the same version."""
         row = ModelVersion(
@@ -236,6 +252,8 @@ class LearningStore:
             run_id=run_id,
             dataset_id=dataset_id,
             card=card,
+            kind=kind,
+            model=model,
         )
         try:
             async with self.database.writing() as session:
@@ -331,8 +349,12 @@ class LearningStore:
         current_id: str | None,
         dataset_id: str | None,
         run_id: str | None = None,
+        since: datetime | None = None,
+        specify: Specify | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Write down a wish for an evaluation; a run has one."""
+        """Write down a wish for an evaluation; a run has one. `specify` gets the looks `since` then: no two evaluations
+        see the same ones."""
         async with self.database.writing(alone="evaluation number") as session:
             if run_id is not None:
                 where = col(Evaluation.run_id) == run_id
@@ -340,6 +362,7 @@ class LearningStore:
                 if known is not None:
                     return known
             number = (await session.exec(select(func.max(Evaluation.number)))).one() or 0
+            looks = await _looks(session, team, since) if specify else []
             row = Evaluation(
                 number=number + 1,
                 team=team,
@@ -348,11 +371,23 @@ class LearningStore:
                 current_id=current_id,
                 dataset_id=dataset_id,
                 run_id=run_id,
+                specification=specify(looks) if specify else {},
+                options=dict(options or {}),
                 sheet={},
                 verdict={},
             )
             session.add(row)
         return row
+
+    async def agree(self, evaluation_id: str, *, since: datetime, specify: Specify) -> dict[str, Any]:
+        """The agreement of an evaluation: the one that was written down; where none was, it is written now."""
+        async with self.database.writing(alone="evaluation number") as session:
+            row = await session.get(Evaluation, evaluation_id)
+            if row is None or row.specification:
+                return dict(row.specification) if row is not None else {}
+            row.specification = specify(await _looks(session, row.team, since, but=row.id))
+            session.add(row)
+            return dict(row.specification)
 
     async def evaluation(self, evaluation_id: str) -> Evaluation | None:
         """An evaluation by its id."""
@@ -367,6 +402,14 @@ class LearningStore:
         async with self.database.reading() as session:
             return list((await session.exec(wanted.order_by(col(Evaluation.number)))).all())
 
+    async def end_evaluation(self, evaluation_id: str, *, reason: str) -> bool:
+        """End one that is asked for and not finished, without a result; False where it has ended already."""
+        live = (col(Evaluation.id) == evaluation_id, col(Evaluation.state).in_(LIVE_EVALUATIONS))
+        ended = {"state": EvaluationState.FAILED, "reason": reason, "finished_at": now(), "lease_until": None}
+        async with self.database.writing() as session:
+            result: Any = await session.exec(update(Evaluation).where(*live).values(**ended))
+            return int(result.rowcount) == 1
+
     async def newest_evaluation(self, team: str) -> Evaluation | None:
         """The evaluation finished last."""
         where = (col(Evaluation.team) == team, col(Evaluation.state) == EvaluationState.DONE)
@@ -380,3 +423,20 @@ class LearningStore:
             await session.exec(
                 update(Evaluation).where(col(Evaluation.id) == evaluation_id).values(**changes)
             )
+
+
+async def _looks(session: Any, team: str, since: datetime | None, but: str = "") -> list[Look]:
+    """The comparisons of challengers that were asked for since then."""
+    fields = (Evaluation.requested_at, Evaluation.specification, Evaluation.verdict, Evaluation.state)
+    where = [
+        col(Evaluation.team) == team,
+        col(Evaluation.challenger_id).is_not(None),
+        col(Evaluation.id) != but,
+    ]
+    if since is not None:
+        where.append(col(Evaluation.requested_at) > since)
+    rows = (await session.exec(select(*fields).where(*where))).all()
+    return [
+        Look(asked, dict(agreed or {}), dict(verdict or {}), state in LIVE_EVALUATIONS)
+        for asked, agreed, verdict, state in rows
+    ]

@@ -7,6 +7,7 @@ checked afterwards; a file with rows is copied first with VACUUM INTO.
 import asyncio
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from storage.database import Database, sqlite_file
 from storage.errors import PublicError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+BEFORE = ".before-"
 
 
 def alembic_config() -> Config:
@@ -69,14 +71,19 @@ async def is_current(database: Database) -> bool:
 
 
 def _is_current(connection: Connection) -> bool:
-    context = MigrationContext.configure(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    at = context.get_current_revision()
+    at = MigrationContext.configure(connection).get_current_revision()
+    known = _revisions(MIGRATIONS)
     if at is not None and at not in known:
         raise PublicError(
             f"The database was made by a newer Apprentice (revision {at}). Update the program, or use the backup."
         )
-    return at == ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return at == known[0]
+
+
+@cache
+def _revisions(_folder: Path) -> tuple[str, ...]:
+    """Those of a folder of migrations, the newest first; Alembic compiles every file each time it is asked."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
@@ -89,6 +96,22 @@ def _upgrade(connection: Connection, revision: str) -> None:
             raise RuntimeError(f"migration broke {len(broken)} references, first: {broken[0]}")
 
 
+def delete_copies(url: str) -> list[str]:
+    """Delete the files as they were before updates, where what they hold is struck out by now; their names.
+
+    What a restore put aside is somebody's own decision and stays.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        return []
+    restored = f"{file.name}{BEFORE}restore-"
+    found = sorted(file.parent.glob(f"{file.name}{BEFORE}*"))
+    copies = [each for each in found if each.is_file() and not each.name.startswith(restored)]
+    for each in copies:
+        each.unlink(missing_ok=True)
+    return [each.name for each in copies]
+
+
 def _back_up(database: Database) -> None:
     file = sqlite_file(database.url)
     if file is None or not file.exists() or file.stat().st_size == 0:
@@ -98,6 +121,6 @@ def _back_up(database: Database) -> None:
         row = source.execute("SELECT version_num FROM alembic_version").fetchone() if versioned else None
         if row is None:
             return
-        copy = file.with_name(f"{file.name}.before-{row[0]}")
+        copy = file.with_name(f"{file.name}{BEFORE}{row[0]}")
         copy.unlink(missing_ok=True)
         source.execute("VACUUM INTO ?", (str(copy),))

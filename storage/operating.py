@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from storage.database import Database
 from storage.records import (
     Answer,
+    Canary,
     Candidate,
     Correction,
     Decision,
@@ -82,7 +83,7 @@ class OperatingStore:
     async def release_claims(self) -> None:
         """Free whatever a process that is no more had claimed. Only for the one process that owns the database."""
         async with self.database.writing() as session:
-            for record in (Question, TrainingRun, Evaluation, Forgetting):
+            for record in (Question, TrainingRun, Evaluation, Forgetting, Canary):
                 await session.exec(
                     update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)
                 )

@@ -4,17 +4,18 @@ A row is written before the first dataset that holds its question becomes visibl
 test side and the other way round, which `training.splits` sees to; here the rows are kept.
 """
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlmodel import col, select
 
 from storage.database import Database
 from storage.records import SplitPlace, now
 
 PAGE = 5000
-AT_ONCE = 2000  # rows of one transaction: others write meanwhile
+AT_ONCE = 500  # rows of one transaction: others, who wait for it, write meanwhile
 
 
 class Place(NamedTuple):
@@ -52,22 +53,28 @@ class PlaceStore:
         if not places:
             return
         moment = now()
-        async with self.database.writing(alone=f"places {team}") as session:
-            connection = await session.connection()
+        columns = {name: [getattr(each, name) for each in places] for name in Place._fields}
+        at = f"{moment.replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"
+
+        def work(connection: Connection) -> None:
             if connection.dialect.name == "postgresql":
-                columns = {name: [getattr(each, name) for each in places] for name in Place._fields}
-                await connection.execute(_ALL_ON_POSTGRES, {"team": team, "placed_at": moment, **columns})
+                connection.execute(_ALL_ON_POSTGRES, {"team": team, "placed_at": moment, **columns})
             else:
-                at = f"{moment.replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"
-                await connection.exec_driver_sql(_EACH_ON_SQLITE, [(team, *each, at) for each in places])
+                connection.exec_driver_sql(_ALL_ON_SQLITE, (team, at, json.dumps(places)))
+
+        await self.database.at_once(work, alone=f"places {team}")
 
 
 _UNLESS_RETIRED = (
     "ON CONFLICT (team, key) DO UPDATE SET split = excluded.split, cluster = excluded.cluster "
     "WHERE excluded.split = 'retired' AND split_place.split <> 'retired'"
 )
-_EACH_ON_SQLITE = (
-    f"INSERT INTO split_place (team, key, split, cluster, placed_at) VALUES (?, ?, ?, ?, ?) {_UNLESS_RETIRED}"
+# One statement with all of them: each further step would wait for the interpreter, which the rest of a freeze keeps busy.
+_ALL_ON_SQLITE = (
+    "INSERT INTO split_place (team, key, split, cluster, placed_at) "
+    "SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ?2 "
+    "FROM json_each(?3) WHERE true "
+    f"{_UNLESS_RETIRED}"
 )
 _ALL_ON_POSTGRES = text(
     "INSERT INTO split_place (team, key, split, cluster, placed_at) "

@@ -20,7 +20,6 @@ from storage.record import (
     new_id,
     now,
     owned_by,
-    sentence_column,
     state_column,
     text_column,
 )
@@ -37,6 +36,18 @@ from storage.records_kept import (
     Review,
     SplitPlace,
     Tombstone,
+)
+from storage.records_learned import (
+    Canary,
+    CanaryState,
+    DatasetVersion,
+    Evaluation,
+    EvaluationState,
+    ModelVersion,
+    Promotion,
+    RouterVersion,
+    RunState,
+    TrainingRun,
 )
 from storage.records_said import (
     ChannelSettings,
@@ -57,6 +68,8 @@ __all__ = [
     "Answer",
     "AnswerPart",
     "BudgetNotice",
+    "Canary",
+    "CanaryState",
     "Candidate",
     "ChannelSettings",
     "Consent",
@@ -110,34 +123,6 @@ class QuestionState(StrEnum):
     ANSWERING = "answering"
     ANSWERED = "answered"
     DROPPED = "dropped"
-
-
-class RunState(StrEnum):
-    """Where a training run stands. The last four are final."""
-
-    REQUESTED = "requested"
-    FREEZING = "freezing"
-    TRAINING = "training"
-    EVALUATING = "evaluating"
-    REPORTING = "reporting"
-    DONE = "done"
-    DECLINED = "declined"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        """Nothing more will happen to the run."""
-        return self in {RunState.DONE, RunState.DECLINED, RunState.FAILED, RunState.CANCELLED}
-
-
-class EvaluationState(StrEnum):
-    """Where an evaluation asked for by itself (`/eval`) stands."""
-
-    REQUESTED = "requested"
-    EVALUATING = "evaluating"
-    DONE = "done"
-    FAILED = "failed"
 
 
 class Question(Record, table=True):
@@ -240,127 +225,6 @@ class AnswerPart(Record, table=True):
     number: int = 0
 
 
-class DatasetVersion(Record, table=True):
-    """A frozen dataset; its id is the hash of its content.
-
-    `kind` is "training" or "golden", `parent_id` the version before it, `difference` what changed since then
-    (counts by word), `erased` how many of its rows were taken out again because somebody is to be forgotten.
-    """
-
-    __tablename__ = "dataset_version"
-    id: str = Field(primary_key=True)
-    team: str = Field(default="", index=True)
-    kind: str = "training"
-    path: str
-    train: int
-    validation: int
-    test: int
-    parent_id: str | None = None
-    difference: dict[str, Any] = Field(default_factory=dict, sa_column=machine_json_column())
-    erased: int = 0
-    manifest: dict[str, Any] = Field(sa_column=machine_json_column())
-    frozen_at: datetime = Field(default_factory=now)
-
-
-class TrainingRun(Record, table=True):
-    """One attempt to make a better model. `occasion` is unique: a double firing is the same run."""
-
-    __tablename__ = "training_run"
-    __table_args__ = (UniqueConstraint("occasion"), UniqueConstraint("number"))
-    id: str = Field(default_factory=lambda: new_id("run"), primary_key=True)
-    number: int
-    team: str
-    occasion: str
-    state: RunState = Field(default=RunState.REQUESTED, sa_column=state_column(RunState, "run_state"))
-    requested_by: str
-    requested_at: datetime = Field(default_factory=now)
-    finetuner: str = "local"
-    options: dict[str, Any] = Field(sa_column=machine_json_column())
-    dataset_id: str | None = Field(
-        default=None, sa_column=owned_by("dataset_version.id", nullable=True, on_delete="SET NULL")
-    )
-    directory: str = ""
-    handle: str = ""
-    launches: int = 0
-    progress: dict[str, Any] = Field(sa_column=json_column())
-    version_id: str | None = None
-    evaluation_id: str | None = None
-    outcome: str = ""
-    reason: str = Field(default="", sa_column=sentence_column())
-    cancel_requested_by: str = ""
-    report_channel: str = ""
-    report_ts: str = ""
-    report_drawn: str = ""
-    claimed_by: str = ""
-    lease_until: datetime | None = None
-    finished_at: datetime | None = None
-    reported_at: datetime | None = None
-
-
-class ModelVersion(Record, table=True):
-    """A model that can answer: the untuned base, or an adapter on it. Files are named by their sha256."""
-
-    __tablename__ = "model_version"
-    __table_args__ = (UniqueConstraint("team", "name"), UniqueConstraint("run_id"))
-    id: str = Field(default_factory=lambda: new_id("m"), primary_key=True)
-    team: str
-    name: str
-    base_model: str
-    path: str
-    sha256: str
-    run_id: str | None = Field(
-        default=None, sa_column=owned_by("training_run.id", nullable=True, on_delete="SET NULL")
-    )
-    dataset_id: str | None = None
-    card: dict[str, Any] = Field(sa_column=machine_json_column())
-    tainted: str = ""
-    registered_at: datetime = Field(default_factory=now)
-
-
-class Evaluation(Record, table=True):
-    """Several models' answers to the same held-out examples, scored; `sheet` holds every row of it."""
-
-    __tablename__ = "evaluation"
-    id: str = Field(default_factory=lambda: new_id("ev"), primary_key=True)
-    number: int
-    team: str
-    run_id: str | None = Field(
-        default=None, sa_column=owned_by("training_run.id", nullable=True, on_delete="SET NULL")
-    )
-    state: EvaluationState = Field(
-        default=EvaluationState.REQUESTED, sa_column=state_column(EvaluationState, "evaluation_state")
-    )
-    requested_by: str = ""
-    challenger_id: str | None = None
-    current_id: str | None = None
-    dataset_id: str | None = None
-    sheet: dict[str, Any] = Field(sa_column=json_column())
-    verdict: dict[str, Any] = Field(sa_column=json_column())
-    reason: str = Field(default="", sa_column=text_column())
-    report_channel: str = ""
-    report_ts: str = ""
-    claimed_by: str = ""
-    lease_until: datetime | None = None
-    requested_at: datetime = Field(default_factory=now)
-    finished_at: datetime | None = None
-
-
-class Promotion(Record, table=True):
-    """Which version serves from when, append-only: the newest row is the truth. No version means the untuned base."""
-
-    __tablename__ = "promotion"
-    __table_args__ = (UniqueConstraint("decision"), UniqueConstraint("sequence"))
-    id: str = Field(default_factory=lambda: new_id("p"), primary_key=True)
-    sequence: int
-    team: str
-    decision: str
-    version_id: str | None = Field(default=None, index=True)
-    previous_id: str | None = None
-    by: str
-    reason: str = Field(default="", sa_column=text_column())
-    promoted_at: datetime = Field(default_factory=now)
-
-
 class SpendState(StrEnum):
     """How much is known of a billed call. A reserved one counts with the most that it can cost."""
 
@@ -430,26 +294,6 @@ class BudgetNotice(Record, table=True):
     level: int
     told_ts: str = ""
     noticed_at: datetime = Field(default_factory=now)
-
-
-class RouterVersion(Record, table=True):
-    """A router fitted on the team's ratings. The newest that is `serving` decides; none means the conservative threshold.
-
-    `parameters` is all of it, as JSON numbers (nothing is pickled); `scores` is what cross-validation said of it and of the
-    one before. One that was not really better is kept with `serving` false and its `reason`.
-    """
-
-    __tablename__ = "router_version"
-    __table_args__ = (UniqueConstraint("team", "sequence"),)
-    id: str = Field(default_factory=lambda: new_id("rt"), primary_key=True)
-    team: str
-    sequence: int
-    serving: bool = False
-    labels: int = 0
-    parameters: dict[str, Any] = Field(sa_column=machine_json_column())
-    scores: dict[str, Any] = Field(sa_column=machine_json_column())
-    reason: str = Field(default="", sa_column=text_column())
-    fitted_at: datetime = Field(default_factory=now)
 
 
 class Schedule(Record, table=True):

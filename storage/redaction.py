@@ -30,13 +30,14 @@ __all__ = [
     "Numbering",
     "Redacted",
     "Rules",
+    "findings",
     "install",
     "installed",
     "redact",
 ]
 
 RULES_VERSION = (
-    2  # goes up whenever something else is found than before: what was stored then has to be looked at again
+    3  # goes up whenever something else is found than before: what was stored then has to be looked at again
 )
 
 
@@ -123,25 +124,25 @@ ROUNDS = 6
 def redact(text: str, *, rules: Rules | None = None, numbering: Numbering | None = None) -> Redacted:
     """The text with placeholders, by the installed rules or by these. Redacting it again changes nothing."""
     rules = rules or _Process.rules
-    findings = _without_overlaps(text, rules)
-    if not findings:
+    seen = findings(text, rules)
+    if not seen:
         return Redacted(text, NOTHING)
     numbers = numbering or Counting()
     numbers.pass_over([text])
     found: dict[Kind, int] = {}
     # A placeholder can end what stood around it, so that now it is seen; hence once more, until nothing is.
     for _ in range(ROUNDS):
-        text = _struck(text, findings, numbers, found)
-        findings = _without_overlaps(text, rules)
-        if not findings:
+        text = _struck(text, seen, numbers, found)
+        seen = findings(text, rules)
+        if not seen:
             break
     return Redacted(text, MappingProxyType(found))
 
 
-def _struck(text: str, findings: list[Finding], numbers: Numbering, found: dict[Kind, int]) -> str:
+def _struck(text: str, seen: list[Finding], numbers: Numbering, found: dict[Kind, int]) -> str:
     pieces: list[str] = []
     done = 0
-    for finding in findings:
+    for finding in seen:
         found[finding.kind] = found.get(finding.kind, 0) + 1
         number = numbers.number(finding.kind, finding.identity)
         pieces += [text[done : finding.start], f"<{finding.kind}_{number}>"]
@@ -149,7 +150,7 @@ def _struck(text: str, findings: list[Finding], numbers: Numbering, found: dict[
     return "".join([*pieces, text[done:]])
 
 
-def _without_overlaps(text: str, rules: Rules) -> list[Finding]:
+def findings(text: str, rules: Rules) -> list[Finding]:
     """Findings in order of their place; where two overlap, the one that was found first wins. Secrets become one."""
     chosen: list[Finding] = []
     covered = bytearray()
@@ -188,7 +189,7 @@ def _found(text: str, rules: Rules) -> Iterator[Finding]:
     yield from map(view.in_original, emails(view))
     yield from map(view.in_original, addresses(view))
     with_digits = [each for each in (view, *split) if SIX_DIGITS.search(each.text)]
-    for search in (partial(_proven, countries=rules.national_ids), phones):
+    for search in (ibans, partial(_proven, countries=rules.national_ids), phones):
         for each in with_digits:
             yield from (each.in_original(found) for found in search(each) if _here(each, found))
     if rules.names is not None:
@@ -197,8 +198,10 @@ def _found(text: str, rules: Rules) -> Iterator[Finding]:
 
 
 def _proven(view: View, countries: tuple[str, ...]) -> Iterator[Finding]:
-    """Numbers with a check sum; also split over lines they are surer than a phone number in one of these."""
-    yield from ibans(view)
+    """Numbers with a check sum, after those of bank accounts: the end of one may pass for a card.
+
+    Split over lines they are still surer than a phone number in one of these.
+    """
     if countries:
         yield from national_ids(view, countries)
     yield from cards(view)

@@ -29,9 +29,11 @@ SLACK_MAIL = re.compile(rf"<mailto:({ADDRESS})(?:\|[^<>\n]{{0,200}})?>")
 EMAIL = re.compile(rf"(?<![\w.%+'@-])({ADDRESS})(?![\w@-])")
 # An address as somebody says it, with words for its signs, or with spaces around the @.
 SPOKEN = re.compile(
-    r"(?<![\w.+-])[\w.+-]{2,40}(?: at [\w-]{2,40}(?: dot [A-Za-z]{2,20}){1,3}| @ (?:[\w-]{2,40}\.){1,3}[A-Za-z]{2,6})"
+    r"(?<![\w.+-])(?:[\w.+-]{2,40}(?: (?i:at) [\w-]{2,40}(?: (?i:dot) [A-Za-z]{2,20}){1,3}"
+    r"| @ (?:[\w-]{2,40}\.){1,3}[A-Za-z]{2,6})|[A-Za-z0-9.-]{2,40}_at_[A-Za-z0-9-]{2,40}(?:_dot_[A-Za-z]{2,20}){1,3})"
     r"(?![\w@-])"
 )
+A_SUFFIX = re.compile(r"[\])}]\Z")  # (Group Name)+subscribe@ is how to make an address, and none
 IN_URL = re.compile(r"://[^\s/?#@<>]{0,200}/?$")  # what stands before a host there is a login
 NO_MAIL_DOMAIN = re.compile(
     r"\d+x\.(?:png|jpe?g|gif|webp|svg)|.*\.(?:service|socket|timer|target|mount|png|jpe?g|gif|svg|webp|js|ts|css|py)"
@@ -41,9 +43,11 @@ NO_MAIL_DOMAIN = re.compile(
 def emails(view: View) -> Iterator[Finding]:
     """E-mail addresses; logins on a host, such as git@github.com:, are none."""
     text = view.text
-    if " @ " in text or (" at " in text and " dot " in text):
+    lower = text.lower()
+    if " @ " in text or ("dot" in lower and ("_at_" in lower or " at " in lower)):
         for match in SPOKEN.finditer(text):
-            said = match[0].casefold().replace(" at ", "@").replace(" dot ", ".").replace(" ", "")
+            said = match[0].casefold().replace("_at_", " at ").replace("_dot_", " dot ")
+            said = said.replace(" at ", "@").replace(" dot ", ".").replace(" ", "")
             yield Finding(*match.span(), Kind.EMAIL, said)
     if "@" not in text:
         return
@@ -52,8 +56,9 @@ def emails(view: View) -> Iterator[Finding]:
     for match in EMAIL.finditer(text):
         local, _, domain = match[1].casefold().partition("@")
         remote = local == "git" and text[match.end() : match.end() + 1] in {":", "/"}
+        suffix = local[0] == "+" and A_SUFFIX.search(text[max(0, match.start() - 1) : match.start()])
         in_url = IN_URL.search(text[max(0, match.start() - 210) : match.start()])
-        if not remote and not in_url and not NO_MAIL_DOMAIN.fullmatch(domain):
+        if not remote and not in_url and not suffix and not NO_MAIL_DOMAIN.fullmatch(domain):
             start = match.start() + (len(local) - len(local.lstrip("'.")))
             yield Finding(start, match.end(), Kind.EMAIL, match[1].casefold().lstrip("'."))
 

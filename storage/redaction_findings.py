@@ -64,17 +64,19 @@ class View:
 
 INVISIBLE = r"\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
 WIDE, DASH = r"\uff01-\uff5e\U0001d400-\U0001d7ff", r"\u2010-\u2015\u2212\ufe58\ufe63"
+OTHER_DIGITS = r"\u0660-\u0669\u06f0-\u06f9\u0966-\u096f"  # of Arabic, Persian and Hindi
 SPACE = r"\u00a0\u2000-\u200a\u202f\u205f\u3000"
-# Invisible characters; entities and percent signs, also escaped twice; \u0040, \n and \@ as JSON and Markdown write them;
+# Invisible characters; entities and percent signs, also escaped twice; \u0040, \x40, \n and \@ as JSON, code and Markdown
+# write them;
 # full-width and mathematical letters; dashes and spaces of typographers; and "(at)" for @. One class first: it is fast.
 DISGUISE = re.compile(
-    rf"[\\&%{INVISIBLE}{WIDE}{DASH}{SPACE}](?:"
+    rf"[\\&%{INVISIBLE}{WIDE}{DASH}{SPACE}{OTHER_DIGITS}](?:"
     rf"(?P<nothing>(?<=[{INVISIBLE}])|(?<=\\)(?=[@._+*~|:/=#-]))"
     r"|(?<=&)(?:amp;){0,3}(?P<entity>#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,9});"
     r"|(?<=%)(?:25){0,3}(?P<percent>[2-7][0-9A-Fa-f]|0[AaDd])"
-    r"|(?<=\\)u00(?P<escape>[2-7][0-9A-Fa-f])"
+    r"|(?<=\\)(?:u00|x)(?P<escape>[2-7][0-9A-Fa-f])"
     r"|(?<=\\)(?P<control>[nrt])"
-    rf"|(?P<wide>(?<=[{WIDE}]))|(?P<dash>(?<=[{DASH}]))|(?P<space>(?<=[{SPACE}])))"
+    rf"|(?P<wide>(?<=[{WIDE}]))|(?P<dash>(?<=[{DASH}]))|(?P<space>(?<=[{SPACE}]))|(?P<digit>(?<=[{OTHER_DIGITS}])))"
 )
 SPELT = re.compile(r"[\[({] ?(?:(?P<at>(?:at|AT|@) ?[\])}] ?)|(?P<dot>(?:dot|DOT|\.) ?[\])}] ?))")
 PLAIN = {"control": "\n", "dash": "-", "space": " ", "at": "@", "dot": ".", "nothing": ""}
@@ -99,6 +101,8 @@ def _meant(match: re.Match[str]) -> str:
     if group == "entity":
         meant = html.unescape(f"&{said};")
         return " " if meant == "\u00a0" else meant if len(meant) == 1 else match[0]
+    if group == "digit":
+        return str(unicodedata.digit(match[0]))
     if group == "wide":
         return unicodedata.normalize("NFKC", match[0])
     return PLAIN[group]

@@ -2,8 +2,9 @@
 
 Whoever keeps the member list keeps hashes: `name_keys` says which runs of words a member is known by, and `HashedNames` asks
 for such runs wherever one may begin. Two words of a name count in any spelling ("Ada Lovelace", "lovelace, ada").
-One word counts where it is capitalised or stands after an @; where it is an English word as well (Will, Mark, May), only
-where the words around it speak of a person.
+One word counts where it is capitalised or stands after an @; where it is an ordinary word as well (Will, Mark, May), only
+where the words around it speak of a person, and at the start of a sentence only where somebody is addressed or spoke
+("Will, can you look?", "Rose said"). What somebody does (Admin, Expert, Support) names nobody, and counts only after an @.
 """
 
 import re
@@ -12,7 +13,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from storage.redaction_words import AFTERWARDS, BEFORE, COMMON, DAYS, NEAR, PARTICLES, TITLES
+from storage.redaction_words import (
+    AFTERWARDS,
+    ARTICLES,
+    BEFORE,
+    COMMON,
+    DAYS,
+    NEAR,
+    PARTICLES,
+    ROLES,
+    SPOKE,
+    TITLES,
+)
 
 ASCII_WORD = re.compile(r"[A-Za-z]+")
 ANY_WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f]+[^\W\d_]*)*")
@@ -120,7 +132,9 @@ class HashedNames:
             if not _one_run(text, run):
                 continue
             who = self._lookup(tuple(word.plain for word in run))
-            if who is not None and (_is_name(run) if length > 1 else _speaks_of_a_person(text, words, at)):
+            if who is not None and (
+                _is_name(text, run) if length > 1 else _speaks_of_a_person(text, words, at)
+            ):
                 return length, who
         return None
 
@@ -147,8 +161,10 @@ def _one_run(text: str, run: list[_Word]) -> bool:
     return all(GAP.fullmatch(text, left.end, right.start) for left, right in pairwise(run))
 
 
-def _is_name(run: list[_Word]) -> bool:
-    """Several words of one name; where all are words of the language too, in capitals."""
+def _is_name(text: str, run: list[_Word]) -> bool:
+    """Several words of one name; where all are words of the language too, in capitals; a role only after an @."""
+    if all(word.plain in ROLES for word in run):
+        return text[run[0].start - 1 : run[0].start] == "@"
     if all(word.plain in COMMON for word in run):
         return all(word.raw[0].isupper() for word in run)
     return True
@@ -160,7 +176,11 @@ def _speaks_of_a_person(text: str, words: list[_Word], at: int) -> bool:
     addressed = text[word.start - 1 : word.start] == "@"
     if addressed or (TOGETHER.search(word.raw) and len(word.raw) > 1):
         return True
-    if not word.raw[0].isupper() or re.match(r"[\w@/\\=]", text[word.end : word.end + 1]):
+    if (
+        word.plain in ROLES
+        or not word.raw[0].isupper()
+        or re.match(r"[\w@/\\=]", text[word.end : word.end + 1])
+    ):
         return False
     if re.match(r"[\w/\\=#$]", text[word.start - 1 : word.start]):
         return False
@@ -174,6 +194,8 @@ def _spoken_of(text: str, words: list[_Word], at: int) -> bool:
     word = words[at]
     before = words[at - 1] if at else None
     gap = text[before.end : word.start] if before else ""
+    if before and before.plain in ARTICLES:
+        return False
     if before and before.plain in BEFORE and len(gap) < 3:
         return True
     after, rest = words[at + 1] if at + 1 < len(words) else None, text[word.end : word.end + 12]
@@ -181,6 +203,8 @@ def _spoken_of(text: str, words: list[_Word], at: int) -> bool:
         return True
     if word.plain in DAYS or (after and after.raw[0].isupper() and rest[:1] == " "):
         return False
+    if after and rest[:1] == " " and after.plain in SPOKE:
+        return True
     starts = STARTS_SENTENCE.search(text[max(0, word.start - 8) : word.start])
     if (
         starts

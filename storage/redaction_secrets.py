@@ -100,11 +100,28 @@ URL_PASSWORD = re.compile(
     r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,30}://[^\s/:<>]{0,200}"
     r":((?!\d{1,5}(?:[/?#\s]|$))[^\s<>|]{1,200})@(?=[\w\[])"
 )
-CURL_USER = re.compile(r"\bcurl\s[^\n]{0,200}?(?:-u|--user)[ =][\"']?[^\s:\"']{1,80}:([^\s\"']{3,200})")
+CURL_USER = re.compile(r"\bcurl\s[^\n]{0,200}?(?:-u[ =]?|--user[ =])[\"']?[^\s:\"']{1,80}:([^\s\"']{3,200})")
 SHELL = re.compile(
-    r"\b(?:sshpass\s+-p\s{0,2}|mysql\w{0,10}\s[^\n]{0,80}?\s-p|net use [^\n]{0,80}?/user:\S{1,80} )[\"']?([^\s\"']{4,200})"
+    r"\b(?:sshpass\s+-p\s{0,2}|mysql\w{0,10}\s[^\n]{0,80}?\s-p|docker login\s[^\n]{0,80}?\s-p\s"
+    r"|net use [^\n]{0,80}?/user:\S{1,80} )"
+    r"[\"']?([^\s\"']{4,200})"
 )
+AUTH = re.compile(r"\bauth\s?=\s?\(\s?[\"'][^\"'\n]{0,80}[\"'],\s?[\"']([^\"'\n]{3,200})[\"']")  # Python's
 NETRC = re.compile(r"\blogin\s{1,4}\S{1,80}\s{1,4}password\s{1,4}(\S{3,200})")
+
+# A name and its value side by side: environments of containers, settings in XML, the cells of a table.
+BESIDE = re.compile(
+    r"(?i:\b(?:name|key))\\?[\"']?\s?[:=]\s?\\?[\"']?(?P<name>[\w.-]{2,60})\\?[\"']?[,\s]{1,20}\\?[\"']?(?i:value)\\?[\"']?\s?[:=]\s?"
+    r"\\?[\"']?(?P<value>[^\s\"'`<>\\]{3,400})"
+)
+CELLS = re.compile(
+    r"\|[ \t*`]{0,4}(?P<name>[\w -]{2,40}?)[ \t*`]{0,4}\|[ \t*`]{0,4}(?P<value>[^\s|`<>]{4,200})[ \t*`]{0,4}(?=\|)"
+)
+# Without a sign between them, only what people choose where a rule wants both cases and a digit.
+NEXT_TO = re.compile(
+    r"\b(?i:password|passwort|passwd|kennwort|pw)[ ]{1,2}[\"'`*]{0,2}"
+    r"(?P<value>(?=\S{0,40}[a-z])(?=\S{0,40}[A-Z])(?=\S{0,40}\d)[^\s\"'`<>(){}:/=]{8,60})(?=[\s\"'`*,;!?]|$|\.(?:\s|$))"
+)
 
 # What a password is called, without - and _ and spaces; whatever stands before it belongs to it, as in DB_PASSWORD.
 _NAMES = """
@@ -142,6 +159,7 @@ ELEMENT = re.compile(
 HINTS = (
     "password",
     "passphrase",
+    "passwd",
     "passcode",
     "passwort",
     "kennwort",
@@ -231,7 +249,10 @@ def _given(text: str, at: int, match: re.Match[str]) -> str | None:
     """The password that a sign gives, if it looks like one."""
     if match.re is PHRASE:
         return None if STAND_IN.fullmatch(match["value"]) else match["value"]
-    value = _trimmed(match["value"])
+    value = match["value"]
+    if "|" in value and text.rfind("<http", max(0, at - 500), at) > text.rfind(">", max(0, at - 500), at):
+        value = value.partition("|")[0]  # Slack's <address|words>
+    value = _trimmed(value)
     after = match.start("value") + len(value)
     alone = text[match.end() : match.end() + 1] in {"", "\n", "\r"}
     if match["below"]:
@@ -257,16 +278,29 @@ def _said(text: str) -> Iterator[Finding]:
             yield from _values(SAID, text, told=False)
         yield from _values(AFTER_NAME, text, told=False)
         yield from _groups((PIN,), text)
+        yield from _values(NEXT_TO, text, told=False)
+        yield from _beside(text)
     if "--" in text:
         yield from _values(OPTION, text, told=False)
     if "</" in text:
         yield from _values(ELEMENT, text, told=True)
+    if "auth" in lower:
+        yield from _groups((AUTH,), text)
     if any(command in lower for command in ("curl", "login", "sshpass", "mysql", "net use")):
         yield from _groups((CURL_USER, NETRC, SHELL), text)
     if "cookie:" in lower:
         for header in COOKIE.finditer(text):
             for crumb in CRUMB.finditer(text, *header.span(1)):
                 yield Finding(*crumb.span(1), Kind.SECRET, crumb[1])
+
+
+def _beside(text: str) -> Iterator[Finding]:
+    """What stands beside the name of a password without being given to it by a sign."""
+    for pattern in (BESIDE, CELLS):
+        for match in pattern.finditer(text):
+            value = _trimmed(match["value"])
+            if _is_name(match["name"]) and _is_password(value) and SECRETIVE.match(value):
+                yield Finding(match.start("value"), match.start("value") + len(value), Kind.SECRET, value)
 
 
 def _values(pattern: re.Pattern[str], text: str, *, told: bool) -> Iterator[Finding]:

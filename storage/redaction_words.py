@@ -38,8 +38,61 @@ _COMMON = """
     wall wallace ward warden waters watt wave way weaver web webb wells wendy west wheat white wilder will willow
     winner winston winter wisdom wise wolf wood woodland woods worth wren wright yellow york young zed zen zone
 """
-COMMON = frozenset(_COMMON.split())
-"""Names that are English words, months, places or products as well, in small letters."""
+_ORDINARY = """
+    action active agent alert all alpha analyst answer any app area asset auto back backup bank base basic beta big board
+    body book boot boss box boxer break browser budget build builder business button buyer call camera captain car catalog
+    center centre chain champion change channel charge chat check chief child choice city class clean clear click clock
+    code color colour command comment commit common compute computer concierge config connect contract control copy core
+    corner country course cover creative credit crown current custom customer cycle daily database date dear deep default
+    demo design device digital direct door double down draft dream drive driver dummy easy editor eight email empty end
+    energy enterprise entry error event everyone example extra eye face factory fast father fault feature feedback file
+    final finance fire first five fix flash focus folder food foo four frame free friend front full fun future game
+    general ghost global go great ground group grow guide hand happy hard health hello help hi high history hot hotel
+    house human idea image impact inbox info inside insight intern internal invoice issue item job keeper kind king
+    kitchen knowledge lab lady language laptop large last launch layer leader learn left lesson letter level life light
+    limit line live load local logic login look machine mail main man manual market math media medic member memory men
+    menu merge message meta meter method metric middle mind mini mobile mode model modern money monitor month more mother
+    mouse movie music my name network new news next nobody node none note notes novel number object offer offline one
+    only open option order order other out outside own owner package page paint paper parent part partner pass past path
+    pay payment people phone photo picture place plan planet plant plate platform play player plus point policy pool post
+    power press prime print printer private pro problem process product profile program progress project proof public
+    pull pulse push quality question queue quiet quota race radio random rank rate rating ready real record recovery
+    release remote report request reset rest result return review right robot rocket role room round route row rule run
+    safe sample scan schedule school science scope screen search second secret section secure security select self send
+    senior sense sequence serial series server service session set setting shadow share sheet shift shop show side sign
+    signal simple single site six size sleep slim slow snap social soft software someone source space special sport
+    spot staging standard start state station status stay stop storage store story student studio style subject success
+    switch sync table tag talk target task teach tech temp template ten text thanks thing think third three ticket
+    to today tool top total touch track trade traffic trail train training transfer tree trend trial turn two type under
+    unit up update upgrade upload urgent use value vault version video view virtual visit visitor voice vote watch water
+    web week welcome window winner wire wonder word work world write year yes you zero
+    abteilung allgemein alle anfrage buchhaltung chef einkauf empfang firma fragen gast geschäft kasse kunde lager
+    leiter neu post praxis schule technik termin vertrieb verwaltung werkstatt zentrale
+"""
+COMMON = frozenset([*_COMMON.split(), *_ORDINARY.split()])
+"""Names that are words, months, places or products as well, in small letters: a member called so is found by what stands
+around it. More of them cost little; one that is missing strikes itself out of ordinary sentences."""
+
+_ROLES = """
+    account accounts admin administration administrator admins agent announcements anonymous api apprentice assistant
+    automation billing board bot bots buildbot calendar channel client consultant contact coordinator customer demo
+    dev developer developers devops dummy engineer engineering everyone expert experts facilities finance frontend
+    backend group guest guests help helpdesk helper here hr info integration intern it jenkins legal lead maintainer
+    manager marketing member members moderator monitoring news noreply nobody office operations operator operator ops
+    owner payroll people procurement product qa reception recruiting reporter reviewer robot root sales sandbox
+    scheduler security server service slackbot someone staff staging student super superuser supervisor support sysadmin
+    sysop system team tech tester test tests trainer user users vendor webmaster workflow
+    administrateur administrador invité usuario utilisateur benutzer entwickler gast kundendienst personal verwaltung
+"""
+ROLES = frozenset(_ROLES.split())
+"""What people do, and accounts of nobody: as a name it says who somebody is only after an @."""
+
+_ARTICLES = """
+    a an another any both der die das each every her his its la le les my no one our some that the their these this those
+    un una une which your
+"""
+ARTICLES = frozenset(_ARTICLES.split())
+"""After these comes a thing, if the word means one: the Grace, a Mark, your Will."""
 
 _PARTICLES = """
     al bin bint da das de del della den der di do dos du el ibn la le los mc o ten ter van von y zu zum zur
@@ -78,3 +131,9 @@ _AFTERWARDS = """
 """
 AFTERWARDS = frozenset(_AFTERWARDS.split())
 """Somebody does or is this."""
+
+_SPOKE = """
+    asked mentioned replied said suggested thinks told wants wrote
+"""
+SPOKE = frozenset(_SPOKE.split())
+"""Only somebody does this, also where the name starts the sentence."""

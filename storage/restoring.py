@@ -8,24 +8,74 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from storage.identities import digest
+from storage.forgetting_rows import person_digest
 from storage.operating import OperatingStore
 from storage.records import (
+    ChannelSettings,
     Consent,
     Correction,
     DatasetVersion,
+    Decision,
     DuelPick,
     Entry,
+    Evaluation,
+    Expert,
     Forgetting,
+    GoldenItem,
     Keepsake,
+    MemberName,
     ModelVersion,
     Nomination,
+    Placeholder,
+    Promotion,
+    Quarantine,
     Question,
     Rating,
+    RatingEvent,
+    Review,
+    Schedule,
+    Solicitation,
+    TrainingRun,
 )
 
-PERSON = "person"
 _KEY = "identity-key:"
+
+
+_WHO: tuple[Any, ...] = (
+    Question.asker,
+    Rating.rater,
+    RatingEvent.rater,
+    Solicitation.person,
+    Correction.author,
+    Entry.author,
+    Consent.person,
+    Nomination.nominator,
+    Nomination.refused_by,
+    Review.by,
+    Expert.person,
+    Expert.granted_by,
+    MemberName.person,
+    Placeholder.person,
+    Quarantine.person,
+    Quarantine.kept_by,
+    Quarantine.lifted_by,
+    Decision.actor,
+    Decision.subject,
+    Promotion.by,
+    TrainingRun.requested_by,
+    TrainingRun.cancel_requested_by,
+    Evaluation.requested_by,
+    ChannelSettings.changed_by,
+    Schedule.changed_by,
+    Forgetting.asked_by,
+)
+_WHO_OF_MANY: tuple[Any, ...] = (
+    Nomination.authors,
+    Nomination.waiting_for,
+    GoldenItem.authors,
+    GoldenItem.approvals,
+)
+"""Where somebody stands whom a backup knows, whatever they did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +115,16 @@ class RestoringStore(OperatingStore):
         return asked
 
     async def _people(self, team: str) -> set[str]:
-        columns: Any = (
-            (Question.asker, Question.team),
-            (Rating.rater, Rating.team),
-            (Correction.author, Correction.team),
-            (Entry.author, Entry.team),
-            (Nomination.nominator, Nomination.team),
-            (Consent.person, Consent.team),
-        )
         found: set[str] = set()
         async with self.database.reading() as session:
-            for person, owner in columns:
-                found.update((await session.exec(select(person).where(owner == team).distinct())).all())
-            picked = select(
-                DuelPick.picker
-            ).distinct()  # of any workspace: who is meant is told by the keyed hash
-            found.update((await session.exec(picked)).all())
-            for authors in (
-                await session.exec(select(Nomination.authors).where(Nomination.team == team))
-            ).all():
-                found.update(authors)
+            for column in _WHO:
+                here = select(column).where(column.class_.team == team).distinct()
+                found.update(each for each in (await session.exec(here)).all() if each)
+            for column in _WHO_OF_MANY:
+                for people in (await session.exec(select(column).where(column.class_.team == team))).all():
+                    found.update(people)
+            # Of any workspace: who is meant is told by the keyed hash.
+            found.update((await session.exec(select(DuelPick.picker).distinct())).all())
         return found - {""}
 
     async def _ask_again(self, team: str, person: str, marked: str) -> None:
@@ -113,4 +153,4 @@ class RestoringStore(OperatingStore):
 
 
 def _is(forgotten: Forgotten, person: str) -> bool:
-    return digest(bytes.fromhex(forgotten.key), PERSON, person) == forgotten.digest
+    return person_digest(bytes.fromhex(forgotten.key), person) == forgotten.digest

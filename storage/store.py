@@ -6,8 +6,10 @@ No session leaves this package. `Store.open` brings the tables up to date first.
 from typing import Self
 
 from storage.asking import AskingStore
+from storage.canaries import CanaryStore
 from storage.channels import ChannelStore
 from storage.database import Database
+from storage.digesting import DigestStore
 from storage.duels import DuelStore
 from storage.entries import EntryStore
 from storage.feedback import FeedbackStore
@@ -27,6 +29,7 @@ from storage.reviewing import ReviewStore
 from storage.routing import RoutingStore
 from storage.spending import SpendingStore
 from storage.tracing import TracingStore
+from storage.whereabouts import WhereaboutsStore
 
 
 class Store(
@@ -34,6 +37,9 @@ class Store(
     EntryStore,
     FeedbackStore,
     DuelStore,
+    CanaryStore,
+    DigestStore,
+    WhereaboutsStore,
     ChannelStore,
     ForgettingStore,
     GoldenStore,

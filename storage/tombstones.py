@@ -6,16 +6,23 @@ A redelivery, a catch-up or another import of the same file meets its hash here.
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
+from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage.identities import IdentityStore, digest
-from storage.records import Tombstone, now
+from storage.identities import IdentityStore, digest, key_name
+from storage.records import Keepsake, Tombstone, now
 
 MESSAGE, ENTRY = "message", "entry"
 _AT_ONCE = 500  # parameters of one IN
 T = TypeVar("T")
+_OF_TEAM = col(Tombstone.team) == bindparam("team")
+_MARKED = select(Tombstone.digest).where(_OF_TEAM, col(Tombstone.digest) == bindparam("digest"))
+_KEY_IF_ANY = select(Keepsake.value).where(
+    col(Keepsake.name) == bindparam("name"), select(Tombstone.digest).where(_OF_TEAM).exists()
+)
+"""The key of the hashes, where there are any."""
 
 
 def tombstone_of(key: bytes, kind: str, *parts: str) -> str:
@@ -43,6 +50,15 @@ class TombstoneStore(IdentityStore):
                 rows = await session.exec(select(Tombstone.digest).where(col(Tombstone.team) == team, part))
                 gone.update(rows.all())
         return [each for marked_as, each in hashes.items() if marked_as not in gone]
+
+
+def was_forgotten(connection: Connection, team: str, kind: str, *parts: str) -> bool:
+    """The same, asked in a transaction in one go. Where nothing was forgotten yet, nothing is hashed."""
+    key = connection.execute(_KEY_IF_ANY, {"name": key_name(team), "team": team}).scalar()
+    if key is None:
+        return False
+    marked = tombstone_of(bytes.fromhex(key), kind, *parts)
+    return connection.execute(_MARKED, {"team": team, "digest": marked}).first() is not None
 
 
 async def bury(session: AsyncSession, team: str, kind: str, marked: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ the table.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import blake2b
 from threading import Lock
 from typing import Any
@@ -154,15 +155,31 @@ OF_WORDS = (Words, ShortWords, WordsJson)
 def strike_out_rows(base: type[Any]) -> None:
     """From now on a row of these tables holds, once it was written, what lies in the table."""
     for moment in ("before_insert", "before_update"):
-        event.listen(base, moment, _strike_out_row, propagate=True)
+        event.listen(base, moment, _before_it_is_written, propagate=True)
 
 
-def _strike_out_row(mapper: Mapper[Any], _connection: Any, row: Any) -> None:
+def _before_it_is_written(_mapper: Mapper[Any], _connection: Any, row: Any) -> None:
+    strike_out_row(row)
+
+
+def strike_out_row(row: Any) -> None:
+    """From now on this row holds what would be stored of it."""
     loaded = row.__dict__
-    for column in mapper.columns:
-        name = mapper.get_property_by_column(column).key
-        if isinstance(column.type, OF_WORDS) and name in loaded:
-            of = clean_sentence if isinstance(column.type, Sentences) else clean_json
+    for name, of in _columns_of_words(row.__mapper__):
+        if name in loaded:
             struck = of(loaded[name])
             if struck != loaded[name]:
                 setattr(row, name, struck)
+
+
+@cache
+def _columns_of_words(mapper: Mapper[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """The fields of such rows that hold words, and what strikes each of them out."""
+    return tuple(
+        (
+            mapper.get_property_by_column(column).key,
+            clean_sentence if isinstance(column.type, Sentences) else clean_json,
+        )
+        for column in mapper.columns
+        if isinstance(column.type, OF_WORDS)
+    )

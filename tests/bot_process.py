@@ -9,8 +9,8 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +125,29 @@ async def eventually(look: Callable[[], Awaitable[T | None]], *, timeout_s: floa
             return found
         await asyncio.sleep(0.01)
     raise TimeoutError(f"In {timeout_s:.0f} s it did not happen that {what}.")
+
+
+async def worked(
+    data_dir: Path, look: Callable[[], T], *, work_s: float = 90.0, absent_s: float = 120.0, what: str
+) -> T:
+    """`until` for what a trainer brings about: it has so many seconds of a core for it.
+
+    A trainer stands behind whoever else wants a core (`training.finetuners.local`), and on a busy machine there is always
+    somebody: what it got says more than what the clock shows. Raises TimeoutError when it used them up, or is absent.
+    """
+    used, seen = 0.0, time.monotonic()
+    before: dict[int, float] = {}
+    while not (found := look()):
+        for trainer in trainers(data_dir):
+            with suppress(ps.NoSuchProcess):
+                spent = trainer.cpu_times()
+                total = spent.user + spent.system
+                used += total - before.get(trainer.pid, total)
+                before[trainer.pid], seen = total, time.monotonic()
+        if used > work_s or time.monotonic() - seen > absent_s:
+            raise TimeoutError(f"With {used:.0f} s of a core it did not happen that {what}.")
+        await asyncio.sleep(0.2)
+    return found
 
 
 # --- People -------------------------------------------------------------------------------------------------
@@ -397,7 +420,13 @@ class BotLives:
     children: list[Process] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Another life: `apprentice serve`, ready to be asked."""
+        """Another life: `apprentice serve`, ready to be asked.
+
+        On a server what an earlier life had claimed stays claimed until its lease runs out; here it has run out.
+        """
+        if self.life is not None and self._elsewhere():
+            for table in ("question", "training_run", "evaluation", "forgetting"):
+                self.change(f"UPDATE {table} SET lease_until = NULL")
         command = [sys.executable, "-m", "bot.cli", "serve", "--data-dir", str(self.data_dir)]
         self.life = Served(command, self.environment, self.data_dir.parent, self.log)
         assert await self.life.start() == self.url
@@ -432,7 +461,7 @@ class BotLives:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What a query finds in the bot's database."""
         file = self.data_dir / "apprentice.sqlite"
-        if elsewhere := ELSEWHERE.url(f"sqlite:///{file}"):
+        if elsewhere := self._elsewhere():
             return ELSEWHERE.query(elsewhere, query, values)
         if not file.exists():
             return []
@@ -441,11 +470,27 @@ class BotLives:
 
     def change(self, statement: str) -> None:
         """Change the database behind the bot's back."""
-        if elsewhere := ELSEWHERE.url(f"sqlite:///{self.data_dir / 'apprentice.sqlite'}"):
+        if elsewhere := self._elsewhere():
             ELSEWHERE.query(elsewhere, statement, ())
             return
         with closing(sqlite3.connect(self.data_dir / "apprentice.sqlite", timeout=30)) as database, database:
             database.execute(statement)
+
+    def _elsewhere(self) -> str:
+        return ELSEWHERE.url(f"sqlite:///{self.data_dir / 'apprentice.sqlite'}")
+
+    @contextmanager
+    def no_change_of(self, table: str) -> Iterator[None]:
+        """Within the block each UPDATE of a table fails."""
+        held = f"CREATE TRIGGER held BEFORE UPDATE ON {table} "
+        if self._elsewhere():
+            refuses = "BEGIN RAISE EXCEPTION 'held'; END"
+            self.change(f"CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $${refuses}$$")
+            self.change(f"{held} FOR EACH ROW EXECUTE FUNCTION held()")
+        else:
+            self.change(f"{held} BEGIN SELECT RAISE(ABORT, 'held'); END")
+        yield
+        self.change(f"DROP TRIGGER held ON {table}" if self._elsewhere() else "DROP TRIGGER held")
 
     async def imported(self, faq: Path) -> None:
         """`apprentice import`."""

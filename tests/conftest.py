@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from on_postgres import NAME as ON_POSTGRES
 from on_postgres import OnPostgres, left_to_sqlite
+from openings import NAME as OPENINGS
+from openings import Openings
 from provider_schema import NAME as PROVIDER_SCHEMAS
 from provider_schema import tally
 from slack_recorder import NAME, recorder_for
@@ -48,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Every request to a local workspace or a provider, and every answer, is held to the vendor's schemas, in all tests."""
     config.pluginmanager.register(recorder_for(), NAME)
     config.pluginmanager.register(tally, PROVIDER_SCHEMAS)
+    config.pluginmanager.register(Openings(config), OPENINGS)
     if config.getoption("--database") == "postgresql":
         config.pluginmanager.register(OnPostgres(config), ON_POSTGRES)
 
@@ -55,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files first; `make test` tells xdist to keep this order."""
     if config.getoption("--database") == "postgresql":
-        left = [item for item in items if left_to_sqlite(item)]
+        left = left_to_sqlite(config, items)
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
     places = {name: place for place, name in enumerate(LONGEST)}
@@ -67,9 +70,12 @@ def _migrated_once(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """A new store begins as a copy of one that was migrated; what migrations do is tested in test_migrations."""
+    openings = request.config.pluginmanager.get_plugin(OPENINGS)
+    assert isinstance(openings, Openings)
     on_postgres = request.config.pluginmanager.get_plugin(ON_POSTGRES)
     if isinstance(on_postgres, OnPostgres):
         on_postgres.begin()
+        openings.begin()
         yield
         return
     template = tmp_path_factory.mktemp("template") / "migrated.sqlite"
@@ -78,6 +84,7 @@ def _migrated_once(
         await (await Store.open(f"sqlite:///{template}")).close()
 
     asyncio.run(make())
+    openings.begin()
     in_full = Store.open.__func__  # type: ignore[attr-defined]
 
     async def open_(cls: type[Store], url: str) -> Store:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from postgres import postgres_url
+from postgres import RUNNING, migrated_url, postgres_url
 from sqlalchemy import text
 
 from storage.records import Answer, Question
@@ -16,10 +16,21 @@ DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 
 
 def empty_database(request: pytest.FixtureRequest, folder: Path) -> str:
-    """The URL of a new database of the kind that `request.param` names."""
+    """The URL of a new database of the kind that `request.param` names; on PostgreSQL its tables are there already."""
     if request.param == "sqlite":
-        return f"sqlite:///{folder / 'apprentice.sqlite'}"
-    return postgres_url(request.config)
+        return _file_in(folder)
+    url = migrated_url(request.config)
+    request.addfinalizer(lambda: request.config.stash[RUNNING].give_back(url))
+    return url
+
+
+def bare_database(request: pytest.FixtureRequest, folder: Path) -> str:
+    """The URL of a new database of the kind that `request.param` names, without tables."""
+    return _file_in(folder) if request.param == "sqlite" else postgres_url(request.config)
+
+
+def _file_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'apprentice.sqlite'}"
 
 
 async def ask(store: Store, *, asker: str = "U1", ts: str = "1.0", **more: str) -> Question:

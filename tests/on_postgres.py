@@ -2,17 +2,18 @@
 
 Wherever the product would open its SQLite file it opens a PostgreSQL database that stands for this file, a copy of one that
 was migrated; processes of their own are told by DATABASE_URL. What a test made goes when it ends. Tests that run on both
-databases anyway, and those of SQLite alone (marker `sqlite`), are left to the other run.
+databases anyway, those of SQLite alone (marker `sqlite`), and those that open no database (`tests/openings.py`) are left to
+the other run.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 from bot_process import ELSEWHERE
-from postgres import RUNNING, postgres_url
+from openings import none_opened
+from postgres import RUNNING, migrated_url
 
 from storage.database import Database, sqlite_file
 
@@ -24,7 +25,6 @@ class OnPostgres:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._template = ""
         self._known: dict[str, str] = {}
         self._passing: list[str] = []
         self._scopes: list[str] = []
@@ -36,21 +36,14 @@ class OnPostgres:
             return url
         name = str(file.resolve())
         if name not in self._known:
-            self._known[name] = self._config.stash[RUNNING].copy_of(self._template)
+            self._known[name] = migrated_url(self._config)
             if all(scope == "function" for scope in self._scopes):
                 self._passing.append(name)
         return self._known[name]
 
     def begin(self) -> None:
-        """Migrate the database that the others are copies of, and stand in for SQLite from now on."""
-        self._template = postgres_url(self._config)
+        """Stand in for SQLite from now on."""
         as_written = Database.__init__
-        from storage.store import Store
-
-        async def migrate() -> None:
-            await (await Store.open(self._template)).close()
-
-        asyncio.run(migrate())
 
         def opened(database: Database, url: str) -> None:
             as_written(database, self.database(url))
@@ -75,12 +68,18 @@ class OnPostgres:
             return (yield)
         finally:
             for name in self._passing:
-                self._config.stash[RUNNING].drop(self._known.pop(name))
+                self._config.stash[RUNNING].give_back(self._known.pop(name))
             self._passing.clear()
 
 
-def left_to_sqlite(item: pytest.Item) -> bool:
-    """Whether the run on SQLite tests this already, or alone can."""
+def left_to_sqlite(config: pytest.Config, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Those that the run on SQLite tests already, or alone can."""
+    files = {item.nodeid.partition("::")[0] for item in items}
+    without = {nodeid for file in files for nodeid in none_opened(config, file)}
+    return [item for item in items if item.nodeid in without or _names_its_database(item)]
+
+
+def _names_its_database(item: pytest.Item) -> bool:
     if item.get_closest_marker("sqlite") or item.get_closest_marker("postgres"):
         return True
     values = getattr(getattr(item, "callspec", None), "params", {}).values()

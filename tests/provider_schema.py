@@ -107,6 +107,19 @@ class GoogleSpec:
         request = {"$ref": "#/$defs/GoogleCloudAiplatformV1GenerateContentRequest", "$defs": schemas}
         self.generate = jsonschema.Draft202012Validator(request)
         self.paths = [_pattern(path) for path in _paths(document)]
+        self._schemas = schemas
+
+    @property
+    def states(self) -> set[str]:
+        """Those of a tuning job."""
+        return set(self._schemas["GoogleCloudAiplatformV1TuningJob"]["properties"]["state"]["enum"])
+
+    def check(self, name: str, value: Json) -> None:
+        """One value by the name of its schema. Raises `NotTheirs`."""
+        held = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": self._schemas})
+        problem = next(iter(held.iter_errors(value)), None)
+        if problem is not None:
+            raise NotTheirs(problem.message[:400])
 
     @classmethod
     @cache

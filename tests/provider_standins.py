@@ -102,6 +102,7 @@ class OpenAIServer:
             web.post("/v1/chat/completions", self.complete),
             web.get("/v1/models", self.list_models),
             web.delete("/v1/files/{id}", self.delete_file),
+            web.delete("/v1/models/{id}", self.delete_model),
         ]
 
     async def delete_file(self, request: web.Request) -> web.Response:
@@ -116,6 +117,24 @@ class OpenAIServer:
         if stand_in.files.pop(name, None) is None:
             return refusal_of_openai(404, "not_found", f"No such File object: {name}", param="id")
         return web.json_response({"id": name, "object": "file", "deleted": True})
+
+    async def delete_model(self, request: web.Request) -> web.Response:
+        """A model that was tuned goes, once; OpenAI's own are not ours to delete."""
+        self._hold(request)
+        if (refusal := self._refuse_key(request)) is not None:
+            return refusal
+        stand_in, name = self._stand_in, request.match_info["id"]
+        if stand_in.fail_next:
+            failure = stand_in.fail_next.popleft()
+            return web.json_response({"error": failure.error}, status=failure.status, headers=failure.headers)
+        if not name.startswith("ft:"):
+            return refusal_of_openai(403, "forbidden", "You have insufficient permissions for this operation")
+        if name not in stand_in.models:
+            return refusal_of_openai(
+                404, "model_not_found", f"The model '{name}' does not exist", param="model"
+            )
+        del stand_in.models[name]
+        return web.json_response({"id": name, "object": "model", "deleted": True})
 
     async def list_models(self, request: web.Request) -> web.Response:
         self._hold(request)

@@ -217,6 +217,7 @@ async def office(
         opened = office_in(rig, store, folder, admins=admins, approvals=approvals)
         for action_id, decide in (
             (report_blocks.PROMOTE, opened.decisions.promote),
+            (report_blocks.CANARY, opened.decisions.canary),
             (report_blocks.KEEP, opened.decisions.keep),
             (report_blocks.ROLL_BACK, opened.decisions.roll_back),
         ):

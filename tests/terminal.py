@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bot_process import ELSEWHERE
 
 from bot.cli import main
 from bot.settings import Settings
@@ -62,6 +63,12 @@ class Terminal:
             return int(ended.code or 0)
         raise AssertionError("a command always leaves with its exit code")
 
+    @property
+    def settings_elsewhere(self) -> dict[str, object]:
+        """What a .env says for who looks for the database's file, where it is none."""
+        elsewhere = ELSEWHERE.url(self.database)
+        return {"database_url": elsewhere} if elsewhere else {}
+
     def configure(self, **settings: object) -> None:
         """Write a .env."""
         lines = [f"{name.upper()}={value}" for name, value in settings.items()]
@@ -79,11 +86,17 @@ class Terminal:
         return await Store.open(self.database)
 
 
-def clean_environment() -> dict[str, str]:
-    """This process's environment without any of our settings, for a child process in another folder."""
+def clean_environment(data: Path | None = None) -> dict[str, str]:
+    """This process's environment without any of our settings, for a child process in another folder.
+
+    With its data directory, it finds the database that its parent would open there.
+    """
     root = str(Path(__file__).parent.parent)
     names = {name.upper() for name in Settings.model_fields}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in names}
+    elsewhere = ELSEWHERE.url(f"sqlite:///{data / 'apprentice.sqlite'}") if data is not None else ""
+    if elsewhere:
+        kept["DATABASE_URL"] = elsewhere
     return {**kept, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 

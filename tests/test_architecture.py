@@ -35,10 +35,16 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
         "bot/models/remote_server.py",
         "bot/models/openai.py",
         "bot/models/openai_files.py",
+        "training/finetuners/openai.py",
     ),
-    "google": ("bot/models/gemini.py",),
+    "google": (
+        "bot/models/gemini.py",
+        "training/finetuners/bucket.py",
+        "training/finetuners/gemini.py",
+    ),
     "tantivy": ("bot/models/memory_index.py", "bot/models/memory_words.py"),
     "usearch": ("bot/models/memory_meaning.py",),
+    "optuna": ("training/sweep.py", "training/sweep_study.py"),
     "rapidfuzz": ("bot/models/memory_words.py", "training/metrics.py"),
     "sacrebleu": ("training/metrics.py",),
     "pydantic_settings": ("bot/settings.py",),
@@ -60,6 +66,17 @@ TORCH = (
     "bot/models/local_weights.py",
     "training/qlora.py",
     "training/starter.py",
+    "training/sweep.py",
+    "training/sweep_study.py",
+    "training/trainers/adapters.py",
+    "training/trainers/arguments.py",
+    "training/trainers/base.py",
+    "training/trainers/diary.py",
+    "training/trainers/lines.py",
+    "training/trainers/preferences.py",
+    "training/trainers/sft.py",
+    "training/trainers/stage.py",
+    "training/trainers/together.py",
 )
 """The processes that hold weights: the local model's worker with its other half, the trainer, the starter's maker."""
 
@@ -79,11 +96,15 @@ TORCH_STACK = (
 
 PURE = (
     "bot/draws.py",
+    "bot/model_history.py",
     "bot/prompts.py",
     "bot/routing.py",
     "bot/slack/blocks.py",
+    "bot/slack/canary_blocks.py",
     "bot/slack/duel_blocks.py",
     "bot/slack/guard_blocks.py",
+    "bot/slack/eval_text.py",
+    "bot/slack/report_beside.py",
     "bot/slack/report_blocks.py",
     "bot/slack/report_details.py",
     "bot/slack/report_standing.py",
@@ -95,14 +116,30 @@ PURE = (
     "bot/models/local_text.py",
     "bot/models/remote_text.py",
     "training/caps.py",
+    "training/canary.py",
+    "training/adapter_card.py",
     "training/chat.py",
+    "training/course.py",
     "training/dataset_card.py",
+    "training/differences.py",
     "training/examples.py",
     "training/guards.py",
+    "training/judging.py",
+    "training/probes.py",
+    "training/refusals.py",
+    "training/topics.py",
+    "training/looks.py",
+    "training/memory.py",
+    "training/method.py",
     "training/metrics.py",
     "training/plan.py",
     "training/promotion.py",
+    "training/promotion_words.py",
     "training/raters.py",
+    "training/specification.py",
+    "training/sequential.py",
+    "training/sweep_space.py",
+    "training/sweep_words.py",
     "training/triggers.py",
     "storage/redaction.py",
     "storage/redaction_contacts.py",
@@ -135,7 +172,6 @@ LONG_FILES = {
     "storage/migrations/versions/0001_baseline_the_first_tables.py": "generated: one statement for each table",
 }
 LONG_FUNCTIONS = {
-    "training/qlora.py": "the script's own story, step by step",
     "storage/migrations/versions/0001_baseline_the_first_tables.py": "generated: one statement for each table",
     "storage/migrations/versions/0007_curation_what_is_kept_and_forgotten.py": "generated: one statement for each table",
     "storage/migrations/versions/0002_surfaces_what_people_do_in_slack.py": "generated: one statement for each table",
@@ -256,9 +292,18 @@ def test_nothing_is_imported_behind_the_maps_back() -> None:
 
 
 def test_only_slack_knows_slack() -> None:
-    """What decides and what answers works without Slack; the terminal borrows its sentences, which are pure."""
+    """What decides and what answers works without Slack; the terminal borrows its sentences and tables, which are pure."""
     may = ("bot/slack/", "bot/app.py", "bot/clockwork.py", "bot/rehearse.py")
-    pure = ("text", "blocks", "forgetting_text", "guard_blocks", "report_text")
+    pure = (
+        "text",
+        "blocks",
+        "charts",
+        "forgetting_text",
+        "guard_blocks",
+        "report_beside",
+        "report_blocks",
+        "report_text",
+    )
     sentences = tuple(f"bot.slack.{name}" for name in pure)
     none_of(
         [
@@ -362,7 +407,7 @@ def test_no_code_that_comes_with_a_model_is_run() -> None:
                 if not (isinstance(value, ast.Constant) and value.value is False):
                     found.append(f"{source.at(node)} does not say trust_remote_code=False")
     none_of(found)
-    assert {"bot/models/local_weights.py", "training/qlora.py"} <= said
+    assert {"bot/models/local_weights.py", "training/trainers/base.py"} <= said
 
 
 def _values_of(node: ast.AST, name: str) -> Iterator[ast.expr]:
@@ -430,7 +475,8 @@ def import_all(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
 
 
 MADE_OF_NUMBERS = {
-    f"training/{name}.py" for name in ("clusters", "contamination", "shingles", "sketches", "splits")
+    f"training/{name}.py"
+    for name in ("clusters", "contamination", "dataset_picking", "shingles", "sketches", "splits")
 }
 """They compute with numpy and nothing else; who freezes a dataset imports them then."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 import tarfile
 from collections.abc import Iterator
@@ -10,13 +11,12 @@ from pathlib import Path
 
 import pytest
 from databases import TEAM, ask, reply
+from sqlalchemy import select
 from terminal import Terminal, logging_as_it_was
 
 from bot.settings import Settings
 from bot.workshop import DataLock
-from storage.identities import digest
-from storage.records import Forgetting
-from storage.restoring import PERSON
+from storage.record import Record
 from storage.store import Store
 
 pytestmark = pytest.mark.sqlite("its file is what is backed up")
@@ -190,28 +190,50 @@ async def test_a_running_bot_is_not_replaced_under_its_feet(terminal: Terminal) 
     assert "Stop it, then restore." in ended.err
 
 
+FORGOTTEN = {"U1", "U7"}
+"""Somebody who asked questions, and somebody of whom nothing is there but that they decided something."""
+
+
 async def test_who_was_forgotten_since_is_forgotten_again(terminal: Terminal) -> None:
-    """The backup still knows them; the restored database asks for their forgetting by itself."""
+    """The backup still knows them; the restored database asks for their forgetting by itself, and nothing stays."""
     await lived_in(terminal)
-    assert (await asyncio.to_thread(terminal.run, "backup", "b.tar")).code == 0
     store = await terminal.store()
+    await store.decide(team=TEAM, actor="U7", action="note")
+    assert await everything(store) >= FORGOTTEN, "there is something to forget"
+    assert (await asyncio.to_thread(terminal.run, "backup", "b.tar")).code == 0
     key = await store.identity_key(TEAM)
-    async with store.database.writing() as session:
-        session.add(
-            Forgetting(team=TEAM, digest=digest(key, PERSON, "U1"), asked_by="U1", done={}, undone={})
-        )
+    works = {person: await store.ask_to_forget(TEAM, person, by=person) for person in sorted(FORGOTTEN)}
+    await brought_to_an_end(store)
     await store.close()
     ended = await asyncio.to_thread(terminal.run, "restore", "b.tar", "--yes")
     assert ended.code == 0, ended.err
-    assert "1 people asked to be forgotten since" in ended.err
+    assert "2 people asked to be forgotten since" in ended.err
     store = await terminal.store()
+    assert await everything(store) >= FORGOTTEN, "the backup knows them"
     assert await store.identity_key(TEAM) == key
-    async with store.database.reading() as session:
-        from sqlmodel import select
-
-        rows = (await session.exec(select(Forgetting))).all()
-    assert [(row.person, row.digest) for row in rows] == [("U1", digest(key, PERSON, "U1"))]
+    owed = {each.person: each.digest for each in await store.owed_forgettings(TEAM)}
+    assert owed == {person: work.digest for person, work in works.items()}
+    await brought_to_an_end(store)
     await store.close()
+
+
+async def brought_to_an_end(store: Store) -> None:
+    """Everybody who is to be forgotten is."""
+    for work in await store.owed_forgettings(TEAM):
+        await store.forget(TEAM, work.person)
+        assert await store.finish_forgetting(work.id)
+    assert not FORGOTTEN & await everything(store)
+
+
+async def everything(store: Store) -> set[str]:
+    """Every word that stands anywhere in the database."""
+    words: set[str] = set()
+    async with store.database.reading() as session:
+        connection = await session.connection()
+        for table in Record.metadata.sorted_tables:
+            for row in (await connection.execute(select(table))).all():
+                words.update(re.findall(r"\w+", repr(tuple(row))))
+    return words
 
 
 def test_nothing_to_back_up_and_a_name_that_is_taken_are_said(terminal: Terminal) -> None:

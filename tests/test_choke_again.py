@@ -9,8 +9,10 @@ from databases import DATABASES, TEAM, ask, empty_database, reply
 from sqlalchemy import text
 from sqlmodel import col, select
 
+from bot.restriking import Restriking
 from storage.entries import NewEntry, question_hash
 from storage.records import Answer, Entry, Review, SplitPlace
+from storage.redaction import Rules, install
 from storage.restriking import tables_of_words
 from storage.store import Store
 from storage.words import clean
@@ -130,3 +132,27 @@ async def test_two_entries_that_become_one_question_are_merged(either: Store, ne
         entries = (await session.exec(select(Entry))).all()
     assert [(row.question, row.answer, row.split) for row in entries] == [(struck, "New.", "test")]
     assert entries[0].question_hash == question_hash(struck)
+
+
+@pytest.mark.sqlite("its file is what is copied")
+async def test_copies_from_before_an_update_go_once_everything_is_struck_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would keep for ever what was struck out. While no rule changes they stay; a restore's always do."""
+    store = await Store.open(f"sqlite:///{tmp_path / 'apprentice.sqlite'}")
+    restored = tmp_path / "apprentice.sqlite.before-restore-20261123"
+    old = tmp_path / "apprentice.sqlite.before-0004_memory"
+    await ask(store)
+    await Restriking(store).go_over()
+    for file in (restored, old):
+        file.write_bytes(f"ask {MAIL}".encode())
+    await Restriking(store).go_over()
+    assert old.exists(), "no rule changed: whoever wants the version of before back has it"
+    await put(store, "UPDATE question SET text = :mail", mail=f"ask {MAIL}")
+    install(Rules(keep=frozenset({"phone"})))
+    capsys.readouterr()
+    await Restriking(store).go_over()
+    assert (await store.struck_with(), old.exists(), restored.exists()) == (True, False, True)
+    assert old.name in capsys.readouterr().out
+    await store.close()
+    assert MAIL.encode() not in (tmp_path / "apprentice.sqlite").read_bytes()

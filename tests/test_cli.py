@@ -50,7 +50,7 @@ def test_help_shows_every_command_with_an_example_and_the_exit_codes(terminal: T
     assert top.code == 0
     wanted = (
         "acknowledge ask backup datasets doctor eval experts export forget golden import lineage "
-        "models promote quarantine rehearse restore review rollback runs serve spending train "
+        "models promote quarantine rehearse report restore review rollback runs serve spending train "
         "workspace "
     )
     assert {name for name, _, _ in COMMANDS} == set(wanted.split())
@@ -309,6 +309,7 @@ def limited_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.sqlite("its file cannot grow")
 def test_a_full_disk_is_said_and_nothing_is_lost(terminal: Terminal) -> None:
     """An export leaves no half file, an import leaves what was there, and both say what to do."""
     lines: list[str | dict[str, object]] = [
@@ -320,7 +321,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(terminal: Terminal) -> None:
         ended = subprocess.run(
             command(*arguments),
             cwd=terminal.folder,
-            env=clean_environment(),
+            env=clean_environment(terminal.data),
             capture_output=True,
             text=True,
             check=False,
@@ -351,7 +352,7 @@ def _start(terminal: Terminal) -> tuple["subprocess.Popen[str]", str]:
     bot = subprocess.Popen(
         command("serve"),
         cwd=terminal.folder,
-        env=clean_environment(),
+        env=clean_environment(terminal.data),
         stdout=subprocess.PIPE,
         stderr=(terminal.folder / "serve.log").open("w"),
         text=True,

@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(terminal: Terminal, served:
     child = subprocess.Popen(
         command("train"),
         cwd=terminal.folder,
-        env=clean_environment(),
+        env=clean_environment(terminal.data),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -297,7 +297,7 @@ def test_the_base_can_be_taken_back_into_service(terminal: Terminal) -> None:
 
     asyncio.run(promoted())
     shown = terminal.run("models").out
-    assert [line.split()[:2] for line in shown.splitlines()[1:]] == [["base", "starter"], ["now", "local-1"]]
+    assert [line.split()[:2] for line in shown.splitlines()[1:3]] == [["base", "starter"], ["now", "local-1"]]
     assert "learned from words that were deleted since" in shown
     back = terminal.run("rollback")
     assert (back.code, back.out.split(".")[0]) == (0, "base answers from the next question on")

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from answer_rig import room_at
-from bot_process import CLEOS_DM, HELP, Team, eventually, quick_settings, replies, until
+from bot_process import CLEOS_DM, ELSEWHERE, HELP, Team, eventually, quick_settings, replies, until
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -294,11 +294,12 @@ async def test_an_uninstalled_app_falls_silent_and_keeps_everything(tmp_path: Pa
     finally:
         await bot.stop()
     assert any("uninstalled" in words and "SLACK_BOT_TOKEN" in words for words in said)
-    findings = await examine(lambda: settings)
+    there = quick_settings(tmp_path / "data", database_url=ELSEWHERE.url(settings.database))
+    findings = await examine(lambda: there)
     assert any("uninstalled" in each.words and each.mark.value == "PROBLEM" for each in findings)
     again = await start(settings)
     try:
-        assert again.service.trouble() == ""
+        await until(lambda: again.service.trouble() == "", timeout_s=30, what="both connections are open")
         assert await access_lost(again.workshop.store) is None
         assert await again.workshop.store.question(owed.question.id) is not None
     finally:

@@ -31,6 +31,7 @@ from bot_process import (
     reports,
     trainers,
     until,
+    worked,
     write_faq,
 )
 
@@ -106,17 +107,16 @@ async def killed_before_it_wrote_down_what_it_posted_and_what_it_was_asked(
     await team.fault(method="conversations.replies", **HANGS)
     posted = await team.cleo.post(HELP, "@apprentice How do I clean a tool?")
     await team.cleo.wait_for_message(HELP, is_answer, thread_ts=posted, timeout_s=ANSWER_S)
-    bot.change("CREATE TRIGGER held BEFORE UPDATE ON question BEGIN SELECT RAISE(ABORT, 'held'); END")
-    recorded = await team.cleo.post(HELP, "@apprentice Which card do I need?")
-    await stands(bot, recorded, "asked")
-    assert bot.life is not None
-    assert bot.life.process is not None
-    ps.Process(bot.life.process.pid).suspend()
-    unheard = await team.cleo.post(HELP, "@apprentice May I book a saw?")
-    await bot.kill()
-    assert bot.rows(UNPOSTED, posted), "the bot wrote down that it posted"
-    assert bot.rows("SELECT state FROM question WHERE ts = ?", unheard) == []
-    bot.change("DROP TRIGGER held")
+    with bot.no_change_of("question"):
+        recorded = await team.cleo.post(HELP, "@apprentice Which card do I need?")
+        await stands(bot, recorded, "asked")
+        assert bot.life is not None
+        assert bot.life.process is not None
+        ps.Process(bot.life.process.pid).suspend()
+        unheard = await team.cleo.post(HELP, "@apprentice May I book a saw?")
+        await bot.kill()
+        assert bot.rows(UNPOSTED, posted), "the bot wrote down that it posted"
+        assert bot.rows("SELECT state FROM question WHERE ts = ?", unheard) == []
     await team.all_well()
     return [posted, recorded, unheard]
 
@@ -169,7 +169,7 @@ def is_worker(process: Process) -> bool:
 # --- A training run ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1200)
 async def test_a_run_is_carried_out_once_however_often_the_bot_is_killed(tmp_path: Path) -> None:
     """Killed while freezing, training (the trainer living, and dead), evaluating and reporting: one run, one report."""
     async with lives_of_a_bot(tmp_path, TRAIN_EPOCHS="30") as (bot, team):
@@ -213,7 +213,7 @@ async def killed_while_training_before_it_wrote_down_where_the_report_is(bot: Bo
     await team.fault(**NO_STREAMS)
     await team.fault(method="chat.postMessage", **DONE_BUT_NOT_SAID)
     await bot.start()
-    await until(lambda: told(bot, "saved"), timeout_s=90, what="the trainer saved a checkpoint")
+    await worked(bot.data_dir, lambda: told(bot, "saved"), what="the trainer saved a checkpoint")
     trainer = the_trainer(bot)
     trainer.suspend()
     await bot.kill()
@@ -228,7 +228,7 @@ async def killed_together_with_the_trainer(bot: BotLives, team: Team) -> None:
     await bot.start()
     known = step(bot)
     before.resume()
-    await until(lambda: step(bot) > known, timeout_s=60, what="the bot sees the trainer's progress")
+    await worked(bot.data_dir, lambda: step(bot) > known, what="the bot sees the trainer's progress")
     assert the_trainer(bot).pid == before.pid
     await until(
         lambda: bot.rows("SELECT report_ts FROM training_run") != [("",)],
@@ -247,7 +247,8 @@ async def killed_while_evaluating(bot: BotLives, _team: Team) -> None:
     """The training goes on from its checkpoint; some of the held-out questions are answered when the bot dies."""
     saved = told(bot, "saved")[-1]["step"]
     await bot.start()
-    await until(lambda: answers(bot), timeout_s=120, what="the first held-out question is answered")
+    await worked(bot.data_dir, lambda: told(bot, "finished"), what="the trainer is done")
+    await until(lambda: answers(bot), timeout_s=240, what="the first held-out question is answered")
     await bot.kill()
     assert state(bot) == "evaluating"
     assert 0 < len(answers(bot)) < 3 * HELD_OUT
@@ -259,7 +260,7 @@ async def killed_while_reporting(bot: BotLives, team: Team) -> None:
     """The verdict is known, and Slack takes no edit of the report."""
     await team.fault(method="chat.update", status=500, times=999)
     await bot.start()
-    await until(lambda: state(bot) == "reporting", timeout_s=90, what="the run is reporting")
+    await until(lambda: state(bot) == "reporting", timeout_s=240, what="the run is reporting")
     await bot.kill()
 
 
@@ -288,7 +289,10 @@ def state(bot: BotLives) -> str:
 def step(bot: BotLives) -> int:
     """The step that the database knows of."""
     ((progress,),) = bot.rows("SELECT progress FROM training_run")
-    return int(json.loads(progress).get("step", 0))
+    told = (
+        json.loads(progress) if isinstance(progress, str) else progress
+    )  # PostgreSQL's driver reads JSON by itself
+    return int(told.get("step", 0))
 
 
 def told(bot: BotLives, event: str) -> list[Json]:
@@ -304,7 +308,9 @@ def the_trainer(bot: BotLives) -> Process:
 
 def answers(bot: BotLives) -> list[Json]:
     """What the models said to held-out questions so far, whole lines only."""
-    files = sorted((bot.data_dir / "evaluations").glob("*.jsonl"))
+    files = sorted(
+        each for each in (bot.data_dir / "evaluations").glob("*.jsonl") if each.suffixes == [".jsonl"]
+    )
     lines = [line for file in files for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
     return [json.loads(line) for line in lines]
 

@@ -176,6 +176,8 @@ async def test_the_id_and_the_manifest_are_those_of_the_content(store: Store, tm
         content.update(f"{row['split']}\t{row['sha256']}\n".encode())
     for row in lines_of(made.path / "preference_rows.jsonl"):
         content.update(f"preference {row['split']}\t{row['sha256']}\n".encode())
+    for row in lines_of(made.path / "unpaired_rows.jsonl"):
+        content.update(f"unpaired {row['split']}\t{row['sha256']}\n".encode())
     assert content.hexdigest() == made.id == manifest["id"]
     for name, told in manifest["files"].items():
         assert hashlib.sha256((made.path / name).read_bytes()).hexdigest() == told["sha256"]

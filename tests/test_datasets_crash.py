@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bot_process import ELSEWHERE
 from terminal import clean_environment
 
 from storage.store import Store
@@ -45,7 +45,8 @@ def told(child: "subprocess.Popen[str]") -> dict[str, float | str]:
 
 async def filled(folder: Path, count: int) -> str:
     """A database with so many conversations, as after the start of a bot."""
-    url = f"sqlite:///{folder / f'{count}.sqlite'}"
+    file = f"sqlite:///{folder / f'{count}.sqlite'}"
+    url = ELSEWHERE.url(file) or file
     store = await Store.open(url)
     while not (await store.strike_again()).done:
         pass
@@ -57,9 +58,10 @@ async def filled(folder: Path, count: int) -> str:
 async def test_a_freeze_killed_anywhere_leaves_no_half_dataset(tmp_path: Path) -> None:
     """Six times at a random moment; then the same bytes come out as of a freeze that nobody disturbed."""
     url = await filled(tmp_path, ROWS)
-    shutil.copy(tmp_path / f"{ROWS}.sqlite", tmp_path / "undisturbed.sqlite")
+    (tmp_path / "another").mkdir()
+    undisturbed = await filled(tmp_path / "another", ROWS)
     since = time.monotonic()
-    calm = told(freezing(f"sqlite:///{tmp_path / 'undisturbed.sqlite'}", tmp_path / "calm"))
+    calm = told(freezing(undisturbed, tmp_path / "calm"))
     takes, draw, folder = time.monotonic() - since, random.Random(SEED), tmp_path / "datasets"
     killed = 0
     for _ in range(KILLS):

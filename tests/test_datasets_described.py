@@ -121,6 +121,7 @@ async def test_the_terminal_lists_shows_and_compares(terminal: Terminal) -> None
     there.chmod(0o644)
     there.write_text(there.read_text().replace("Ask", "Bsk", 1))
     assert "train.jsonl is not what was frozen" in (await run(terminal, "datasets", "show", "newest")).err
+    terminal.configure(**terminal.settings_elsewhere)
     assert "train.jsonl is not what was frozen" in (await run(terminal, "doctor")).out
     assert (await run(terminal, "datasets", "show", "absent")).code == 1
     assert (await run(terminal, "datasets", "show")).code == 2

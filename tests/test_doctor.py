@@ -189,7 +189,7 @@ async def test_what_the_installation_knows_is_told(terminal: Terminal) -> None:
         team="T0LOCAL", action="train", cron="0 5 * * *", timezone="UTC", enabled=False, by="U0ANN"
     )
     await store.close()
-    terminal.configure(workspace_port=0)
+    terminal.configure(workspace_port=0, **terminal.settings_elsewhere)
     found = await asyncio.to_thread(marks, terminal)
     assert found["memory"] == ("ok", "0 verified answers.")
     assert found["current model"][0] == "problem"

@@ -34,7 +34,7 @@ from bot.settings import STARTER, Policy
 from bot.slack import duel_blocks
 from storage.duels import DuelShown
 from storage.entries import NewEntry
-from storage.records import ModelVersion, Question, now
+from storage.records import ModelVersion, Question, QuestionState, now
 
 LUNA, FLASH = "gpt-6-luna", "gemini-3.5-flash-lite"
 ONE, OTHER = "It opens at nine.", "From nine o'clock on.\n\n- also on Saturdays"
@@ -289,17 +289,19 @@ async def test_where_nobody_can_answer_the_asker_is_told(arena: Arena) -> None:
 async def test_a_duel_is_posted_once_whatever_the_bot_forgot(arena: Arena) -> None:
     """It died after posting and before writing that down: what stands is found again, and no model is asked twice."""
     message = await arena.command("When do you open?")
+
+    async def written() -> bool:
+        found = await arena.duel()
+        both = found.answer.posted_ts == found.duel.posted_ts == str(message["ts"])
+        return both and found.question.state is QuestionState.ANSWERED
+
+    await eventually(written, what="the duel is written down", timeout_s=30)
     await arena.change("UPDATE duel SET posted_ts = ''")
     await arena.change("UPDATE answer SET posted_ts = NULL, posted_at = NULL")
     await arena.change("DELETE FROM answer_part")
     await arena.change("UPDATE question SET state = 'asked', lease_until = NULL, attempts = 1")
-
-    async def written() -> bool:
-        return (await arena.duel()).answer.posted_ts == str(message["ts"])
-
     await eventually(written, what="the duel is found again", timeout_s=30)
     assert len(await under(arena.team.cleo, message["thread_ts"])) == 1
-    assert (await arena.duel()).duel.posted_ts == message["ts"]
     assert len(arena.luna.requests) == len(arena.flash.requests) == 1
 
 

@@ -142,7 +142,8 @@ def test_a_field_that_is_too_large_costs_one_line_of_a_csv(tmp_path: Path) -> No
         (b"What is this?,A list without a header\n", "faq.csv", "must name the columns question and answer"),
         (b"{}\n{}\n", "faq.jsonl", "Line 1: no question"),
         ('{"question": "Größe?"}'.encode("latin-1"), "faq.jsonl", "is not UTF-8 text"),
-        ('{"question": "Q"}'.encode("utf-16"), "faq.jsonl", "is not UTF-8 text"),
+        ('{"a": 1}\n{"question": "Größe?"}'.encode("latin-1"), "faq.jsonl", "is not UTF-8 text (line 2)"),
+        ("# Größe?\nJa".encode("latin-1"), "faq.md", "is not UTF-8 text (line 1). Save it as UTF-8"),
         (b"[]", "faq.json", "It is empty"),
     ],
 )

@@ -25,6 +25,7 @@ def terminal(
 
 def test_the_note_is_shown_and_acknowledged_once(terminal: Terminal) -> None:
     """Without --yes it is only shown; who said yes first, and when, stays."""
+    terminal.configure(**terminal.settings_elsewhere)
     shown = terminal.run("acknowledge")
     assert shown.code == 3
     assert "Slack's API terms" in shown.out

@@ -13,6 +13,7 @@ from databases import DATABASES, empty_database
 from bot.errors import ModelUnavailable
 from bot.models import AnswerModel, Message
 from bot.models.memory import NEAR_CERTAIN, Memory, MemoryModel, NearestMemory
+from bot.models.memory_words import Rarity
 from storage.entries import NewEntry
 from storage.store import Store
 
@@ -362,3 +363,11 @@ async def test_a_threshold_out_of_range_is_refused(store: Store, tmp_path: Path)
     for near_certain in (0.0, 1.01, -1.0):
         with pytest.raises(ValueError, match="near_certain"):
             Memory(store, team=TEAM, folder=tmp_path, near_certain=near_certain)
+
+
+def test_the_same_words_weigh_the_same_in_every_order() -> None:
+    """Or two questions of the same words would not be equally near, and chance would say which comes first."""
+    words = [f"word{number}" for number in range(12)]
+    rarity = Rarity({word: number**2 for number, word in enumerate(words)}, 500)
+    drawn = random.Random(0)
+    assert len({rarity.weight(drawn.sample(words, len(words))) for _ in range(200)}) == 1

@@ -247,7 +247,7 @@ async def test_a_full_disk_is_said_and_answers_go_on(store: Store, folder: Path,
     """The old index and the newest entries answer; when there is space again, the index is written."""
     await told(store, TEA, "Green.")
     await opened(store, folder)
-    url = f"sqlite:///{tmp_path / 'apprentice.sqlite'}"
+    url = str(store.database.engine.url)
     done = subprocess.run(  # noqa: ASYNC221
         [sys.executable, "-c", FULL_DISK, url, str(folder)],
         cwd=Path(__file__).parents[1],

@@ -10,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from databases import DATABASES, TEAM, ask, empty_database, reply, rows
+from databases import DATABASES, TEAM, ask, bare_database, reply, rows
 from old_rows import at_revision, live_at, revisions
 from sqlalchemy import Connection, text
 
@@ -44,7 +44,7 @@ def upgrade() -> None:
 @pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
-    return empty_database(request, tmp_path)
+    return bare_database(request, tmp_path)
 
 
 @pytest.fixture
@@ -172,6 +172,7 @@ async def test_an_upgrade_that_fails_leaves_the_old_database(
     await old.close()
 
 
+@pytest.mark.sqlite("PostgreSQL checks references by itself")
 async def test_an_upgrade_that_breaks_references_is_refused(
     tmp_path: Path, later: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ async def test_an_upgrade_that_breaks_references_is_refused(
     await old.close()
 
 
+@pytest.mark.sqlite("the copy is of its file")
 async def test_a_copy_is_made_before_an_upgrade(
     tmp_path: Path, later: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +219,7 @@ async def test_a_database_of_a_newer_program_is_left_alone(url: str) -> None:
         await Store.open(url)
 
 
+@pytest.mark.sqlite("what else its file may be")
 @pytest.mark.parametrize(
     "content",
     [b"Dear diary, today I was no database at all. " * 100, b"SQLite format 3\x00" + b"\xff" * 4000],

@@ -175,6 +175,6 @@ async def test_answers_are_read_aloud_once(desk: Desk) -> None:
     for piece in ("Restart ", "the ", "worker."):
         await desk.client.chat_appendStream(channel=HELP, ts=str(stream["ts"]), markdown_text=piece)
     await desk.client.chat_stopStream(channel=HELP, ts=str(stream["ts"]))
-    await page.wait_for_function("window.aloud.some((words) => words.includes('Restart the worker.'))")
+    await page.wait_for_function("() => window.aloud.some((words) => words.includes('Restart the worker.'))")
     heard = [words for words in await page.evaluate("window.aloud") if "Restart" in words]
     assert heard == ["Apprentice: Restart the worker."]

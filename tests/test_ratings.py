@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot_process import APPRENTICE, HELP, Json, ask, id_of, is_from_bot, rate, until
+from bot_process import APPRENTICE, HELP, Json, ask, eventually, id_of, is_from_bot, rate, until
 from people_rig import DRILL, DRILL_COSTS, answered, comes_to, library, rating_of, texts_in, value_of
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -211,6 +211,7 @@ async def test_votes_that_overtake_one_another_end_with_the_last_press(
         which, store = id_of(answer), bot.workshop.store
         feedback = bot_feedback(bot)
         at = float(answer["ts"])
+        await eventually(lambda: store.answer_at(bot.workshop.team, HELP, answer["ts"]), what="it is stored")
         await feedback.hear(reaction("reaction_removed", "+1", answer["ts"], at + 2))
         await feedback.hear(reaction("reaction_added", "+1", answer["ts"], at + 1))
         assert await value_of(bot, which, "U0BEN") is None

@@ -13,7 +13,7 @@ import pytest
 from redaction_corpus import COUNTRIES, member_names, planted, remains
 from redaction_members import hashed_names, three_hundred
 
-from storage.redaction import PLACEHOLDER, Kind, Rules, redact
+from storage.redaction import PLACEHOLDER, Kind, Rules, findings, redact
 
 SEED = 7
 
@@ -49,9 +49,10 @@ def test_the_corpus_can_fail() -> None:
     assert [item for item in items if item.carrier not in hidden and not remains(item, item.text)] == []
 
 
-def test_another_draw_of_the_corpus_survives_as_little() -> None:
-    """The rules do not know this one draw by heart."""
-    items = planted(SEED + 1)[::3]
+@pytest.mark.parametrize("seed", [SEED + 1, 35, 101, 202, 303])
+def test_another_draw_of_the_corpus_survives_as_little(seed: int) -> None:
+    """The rules do not know this one draw by heart. (In 35 the second line of an IBAN passes for a card.)"""
+    items = [item for n, item in enumerate(planted(seed)) if n % 3 == seed % 3 or item.kind is Kind.IBAN]
     assert [(item.shape, item.carrier) for item in items if remains(item, _struck(item.text))] == []
 
 
@@ -82,19 +83,44 @@ def _messages(folder: Path) -> Iterator[tuple[str, str]]:
     for line in (folder / "stackfaq" / "qa.jsonl").read_text(encoding="utf-8").splitlines():
         pair = json.loads(line)
         yield from (("stackfaq", pair[part]) for part in ("question", "short_answer", "top_answer"))
+    for line in (folder / "stackfaq" / "threads.jsonl").read_text(encoding="utf-8").splitlines():
+        yield from (("stackfaq's answers", answer) for answer in json.loads(line)["answers"])
+
+
+REALLY_THERE = {
+    Kind.EMAIL: {
+        "foo@bar.com", "pip@pop.com", "thatgoogleaccount@example.com", "coworker@yourdomain.com", "support@github.com",
+        "address@company.com", "test@gmail.com",
+    },
+    Kind.PERSON: {"david", "sharp", "jonathan", "jacob", "jackson", "matthew", "ethan"},
+}  # fmt: skip
+"""What stands in those messages and is what we take it for, looked at by hand: addresses to which one can write (also where
+they are meant as an example), and people who are called as a member is (Remy Sharp, Jonathan Sampson, Jacob Tuinstra)."""
+
+
+def _mistaken(text: str, rules: Rules) -> list[str]:
+    """What is struck out of a text although it is nobody's."""
+    seen = [(finding.kind, text[finding.start : finding.end]) for finding in findings(text, rules)]
+    return [said for kind, said in seen if said.casefold() not in REALLY_THERE.get(kind, set())]
 
 
 def test_ordinary_messages_stay_as_they_are(shared_data: Path) -> None:
-    """With every country's ids and 300 members whose names are words as well: under 1 % of real messages are touched."""
+    """With every country's ids and 300 members whose names are words as well: under 1 % of real messages are mistaken.
+
+    The longest answers belong to them. What is really there is no mistake, and is named above.
+    """
     rules = Rules(national_ids=COUNTRIES, names=hashed_names(three_hundred()))
     messages = set(_messages(shared_data))
     seen = Counter(source for source, _ in messages)
     touched = Counter(source for source, text in messages if redact(text, rules=rules).found)
+    wrong = {(source, text): found for source, text in messages if (found := _mistaken(text, rules))}
+    mistaken = Counter(source for source, _ in wrong)
     rates = {
-        source: f"{touched[source]}/{seen[source]} = {touched[source] / seen[source]:.2%}" for source in seen
+        source: f"{touched[source]} touched, {mistaken[source]} mistaken of {count} = {mistaken[source] / count:.2%}"
+        for source, count in seen.items()
     }
-    print("touched:", rates)
-    assert all(touched[source] < seen[source] / 100 for source in seen), rates
+    print("messages:", rates)
+    assert all(mistaken[source] < seen[source] / 100 for source in seen), (rates, list(wrong.values()))
 
 
 LOOK_ALIKES = """

@@ -148,7 +148,7 @@ async def test_the_verdict_comes_first_then_the_numbers_then_the_buttons(
         assert report["blocks"][1]["text"]["text"].startswith("*Verdict: promote.* The challenger is better")
         await the_table_is_the_evaluation(here, report, run)
         buttons = buttons_of(report)
-        assert set(buttons) == {report_blocks.PROMOTE, report_blocks.KEEP}
+        assert set(buttons) == {report_blocks.PROMOTE, report_blocks.CANARY, report_blocks.KEEP}
         assert all("confirm" in button for button in buttons.values())
         assert all(button["visible_to_user_ids"] == ["U0ANN", "U0BEN"] for button in buttons.values())
         assert buttons[report_blocks.PROMOTE]["text"]["text"] == f"Promote {version.name}"

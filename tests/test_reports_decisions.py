@@ -15,7 +15,7 @@ from report_rig import (
     office,
 )
 
-from bot.slack.report_blocks import KEEP, PROMOTE, ROLL_BACK
+from bot.slack.report_blocks import CANARY, KEEP, PROMOTE, ROLL_BACK
 from bot.workspace.seed import TEAM_ID
 from storage.records import ModelVersion, TrainingRun
 from storage.store import Store
@@ -80,7 +80,7 @@ async def test_who_is_no_admin_is_refused_kindly(store: Store, tmp_path: Path) -
         assert said == ["These buttons are for admins. Please ask <@U0ANN>."] * 3
         assert await store.promotions(TEAM_ID) == []
         assert await store.decisions(TEAM_ID) == []
-        assert set(buttons_of(await here.report())) == {PROMOTE, KEEP}
+        assert set(buttons_of(await here.report())) == {PROMOTE, CANARY, KEEP}
 
 
 async def test_keep_is_signed_and_final_for_this_report(store: Store, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_report_that_was_overtaken_says_what_serves_now(store: Store, tm
         assert "Promoted by <@U0ANN>" in told(overtaken)
         assert buttons_of(overtaken) == {}
         stale = await here.says("It was promoted after this comparison was made", undecided_report["ts"])
-        assert set(buttons_of(stale)) == {PROMOTE, KEEP}
+        assert set(buttons_of(stale)) == {PROMOTE, CANARY, KEEP}
         assert f"{newer.name} goes on answering" in told(stale)
         assert (
             await here.decisions.roll_back_named(BEN)

@@ -163,7 +163,7 @@ class Keyboard:
             stdout=side,
             stderr=side,
             cwd=folder,
-            env={**clean_environment(), "TERM": "dumb", **environment},
+            env={**clean_environment(folder / "data"), "TERM": "dumb", **environment},
         )
         os.close(side)
         self.seen = ""

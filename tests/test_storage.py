@@ -315,7 +315,11 @@ async def test_a_writer_killed_at_work_leaves_a_readable_database(url: str) -> N
         ("mysql://host/db", "SQLite and PostgreSQL are supported"),
         ("not a url", "sqlite:///apprentice.sqlite"),
         ("postgresql://nobody@127.0.0.1:1/none", "Start it, or check DATABASE_URL"),
-        ("sqlite:////proc/nowhere/a.sqlite", "Check DATA_DIR or DATABASE_URL"),
+        pytest.param(
+            "sqlite:////proc/nowhere/a.sqlite",
+            "Check DATA_DIR or DATABASE_URL",
+            marks=pytest.mark.sqlite("where its file cannot be made"),
+        ),
     ],
 )
 async def test_a_database_that_cannot_be_used_is_named_with_the_remedy(wrong: str, remedy: str) -> None:

@@ -27,6 +27,7 @@ from bot_process import (
     words_of,
     write_faq,
 )
+from terminal import clean_environment
 
 from bot.app import Bot
 from bot.slack import blocks, report_blocks, text
@@ -93,6 +94,7 @@ async def questions_are_imported_while_the_bot_runs(bot: Bot, team: Team, faq: P
         sys.executable,
         *command,
         cwd=faq.parent,
+        env=clean_environment(bot.workshop.settings.data_dir),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -73,8 +73,12 @@ class Caps:
     here too: if it was one person too many who kept it out, it comes in.
     """
 
-    def __init__(self, weights: Weights, *, salt: str, rules: CapRules | None = None) -> None:
+    def __init__(
+        self, weights: Weights, *, salt: str, rules: CapRules | None = None, regulars: int | None = None
+    ) -> None:
+        """`regulars`: how many there are, where these rows are but a part of those that people decide."""
         self._weights = weights
+        self._regulars = regulars
         self._salt = blake2b(salt.encode(), digest_size=32).digest()
         self._rules = rules or CapRules()
         self._rated, self._written = _Rows(), _Rows()
@@ -83,6 +87,16 @@ class Caps:
     def rated(self, key: str, votes: Votes) -> None:
         """A row that stands or falls with these votes."""
         self._rated.add(self._place(key), self._weights.signed(votes))
+
+    def rated_once(self, keys: Sequence[str], raters: Sequence[str], values: Sequence[int]) -> None:
+        """Rows with one vote each, which most have: the same as `rated` for each of them."""
+        weights = {rater: self._weights.weight(rater) for rater in set(raters)}
+        liked = [number for number, rater in enumerate(raters) if weights[rater] * values[number] > 0]
+        self._rated.add_liked_by_one(
+            [self._place(keys[number]) for number in liked],
+            [raters[number] for number in liked],
+            [weights[raters[number]] * values[number] for number in liked],
+        )
 
     def written(self, key: str, author: str) -> None:
         """A row whose answer this person wrote: a correction, a nomination, an entry of theirs."""
@@ -95,14 +109,17 @@ class Caps:
     def settle(self) -> "Settled":
         """Who is heard in which rows. Both caps are shares of the whole dataset, so each depends a little on the other."""
         rater_cap, author_cap = self._rules.rater, self._rules.author
-        words = _settled(self._written, self._free + self._rated.rows_in, author_cap)
-        votes = _settled(self._rated, self._free + words.rows_in, rater_cap)
+        words = self._settled(self._written, self._free + self._rated.rows_in, author_cap)
+        votes = self._settled(self._rated, self._free + words.rows_in, rater_cap)
         for _ in range(ROUNDS):
-            words = _settled(self._written, self._free + votes.rows_in, author_cap)
+            words = self._settled(self._written, self._free + votes.rows_in, author_cap)
             if votes.allowance.of == self._free + words.rows_in + votes.rows_in:
                 break
-            votes = _settled(self._rated, self._free + words.rows_in, rater_cap)
+            votes = self._settled(self._rated, self._free + words.rows_in, rater_cap)
         return Settled(self._weights, self._place, votes, words)
+
+    def _settled(self, rows: "_Rows", others: int, cap: float) -> "_Outcome":
+        return _settled(rows, others, cap, self._regulars)
 
     def _place(self, key: str) -> int:
         return int.from_bytes(blake2b(key.encode(), key=self._salt, digest_size=8).digest(), "big")
@@ -167,6 +184,25 @@ class _Rows:
         self.liked.append(outcome.value > 0)
         self.rows_in += outcome.value > 0
 
+    def add_liked_by_one(
+        self, places: Sequence[int], people: Sequence[str], weights: Sequence[float]
+    ) -> None:
+        """Rows that one person each likes, and about which nobody else says anything: they decide all of it."""
+        numbers = []
+        for person in people:
+            number = self._numbers.setdefault(person, len(self.names))
+            if number == len(self.names):
+                self.names.append(person)
+            numbers.append(number)
+        votes = len(self.people)
+        self.places.extend(places)
+        self.ends.extend(range(votes + 1, votes + len(numbers) + 1))
+        self.people.extend(numbers)
+        self.weights.extend([round(weight * _UNITS) for weight in weights])
+        self.liked.extend([1] * len(numbers))
+        self.charged.update(numbers)
+        self.rows_in += len(numbers)
+
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
@@ -186,9 +222,9 @@ class _Outcome:
         return bool(self.ins[found])
 
 
-def _settled(rows: _Rows, others: int, cap: float) -> _Outcome:
+def _settled(rows: _Rows, others: int, cap: float, known: int | None = None) -> _Outcome:
     """The outcome with the largest allowance that is no more than the share of what is then left."""
-    regulars = sum(share >= FLOOR - _ROUNDING for share in rows.charged.values())
+    regulars = sum(share >= FLOOR - _ROUNDING for share in rows.charged.values()) if known is None else known
     share = min(1.0, max(cap, FAIR / regulars if regulars else 1.0))
     hearing = _Hearing(rows)
 

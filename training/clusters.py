@@ -50,13 +50,19 @@ class Clusters:
 
     def add(self, keys: Sequence[str], questions: Sequence[str], threads: Sequence[str]) -> None:
         """Add questions; an empty thread joins nothing. Raises OSError where the disk is full, ValueError after `roots`."""
-        if self._roots is not None:
-            raise ValueError("The clusters are told already; nothing can be added to them.")
         if not len(keys) == len(questions) == len(threads):
             raise ValueError(f"{len(keys)} keys, {len(questions)} questions, {len(threads)} threads")
         texts = [normal(question) for question in questions]
-        self._same.append(_marks(texts))
-        self._threads.append(_marks(threads))
+        self.add_compared(texts, _marks(texts), _marks(threads))
+
+    def add_compared(
+        self, texts: Sequence[str], marks: NDArray[np.uint64], threads: NDArray[np.uint64]
+    ) -> None:
+        """The same for questions as `normal` gives them, with 64 bits of each question and each thread, 0 for no thread."""
+        if self._roots is not None:
+            raise ValueError("The clusters are told already; nothing can be added to them.")
+        self._same.append(marks)
+        self._threads.append(threads)
         self._texts.add(texts)
         characters_of, words_of = self._sides
         for row, text in enumerate(texts, self._count):

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.dataset_difference import Difference
-from training.dataset_files import CROISSANT, PREFERENCE_ROWS, PREFERENCES, ROWS, SPLITS
+from training.dataset_files import (
+    CROISSANT,
+    PREFERENCE_ROWS,
+    PREFERENCES,
+    ROWS,
+    SPLITS,
+    UNPAIRED,
+    UNPAIRED_ROWS,
+)
 
 TITLE = "Questions and answers of one Slack workspace"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -83,6 +91,10 @@ LIMITS = (
     "Answers that people liked were written by models; liking is not proof.",
     "Placeholders stand for things that a model must not learn to fill in.",
 )
+RECORDS = {
+    PREFERENCES: "Conversations with two answers",
+    UNPAIRED: "Conversations with an answer that people disliked",
+}
 USES = "Fine-tuning and evaluating the models that answer in this workspace."
 
 
@@ -94,7 +106,9 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"# {TITLE}\n\nDataset `{manifest['id']}`, kind *{manifest['kind']}*, made by Apprentice {manifest['code']}.\n",
         f"{_difference(manifest)}\n",
         _table(
-            "Split", {split: counts[split] for split in SPLITS} | {"preferences": manifest["preferences"]}
+            "Split",
+            {split: counts[split] for split in SPLITS}
+            | {"preferences": manifest["preferences"], "disliked answers": manifest.get("unpaired", 0)},
         ),
         _table(
             "Where rows come from", {ORIGINS.get(name, name): n for name, n in manifest["origins"].items()}
@@ -122,7 +136,8 @@ def _front_matter(total: int) -> str:
         f"size_categories:\n- {size}\nannotations_creators:\n- crowdsourced\nsource_datasets:\n- original\n"
         "tags:\n- slack\n- human-feedback\n- not-for-publication\n"
         f"configs:\n- config_name: default\n  default: true\n  data_files:\n{configs}"
-        f"- config_name: preferences\n  data_files:\n  - split: train\n    path: {PREFERENCES}\n---\n"
+        f"- config_name: preferences\n  data_files:\n  - split: train\n    path: {PREFERENCES}\n"
+        f"- config_name: unpaired\n  data_files:\n  - split: train\n    path: {UNPAIRED}\n---\n"
     )
 
 
@@ -150,14 +165,17 @@ def _files() -> str:
     return (
         "- `train.jsonl`, `validation.jsonl`, `test.jsonl`: one conversation a line; the last message is the answer\n"
         f"- `{PREFERENCES}`: a conversation with an answer that people preferred and one that they did not\n"
-        f"- `{ROWS}`, `{PREFERENCE_ROWS}`: for each line its id, split, hash, cluster and where it comes from\n"
+        f"- `{UNPAIRED}`: a conversation with an answer that people disliked (`label` false)\n"
+        f"- `{ROWS}`, `{PREFERENCE_ROWS}`, `{UNPAIRED_ROWS}`: for each line its id, split, hash, cluster, origin\n"
         f"- `{CROISSANT}`: this description for programs; `manifest.json`: hashes of all files\n"
     )
 
 
 def croissant(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str:
     """croissant.json: Croissant 1.1 JSON-LD with the properties of its responsible-AI extension."""
-    jsonl = [name for name in (*(f"{split}.jsonl" for split in SPLITS), PREFERENCES) if name in files]
+    jsonl = [
+        name for name in (*(f"{split}.jsonl" for split in SPLITS), PREFERENCES, UNPAIRED) if name in files
+    ]
     described = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -200,6 +218,8 @@ def _record_set(name: str) -> dict[str, Any]:
             "rejected": "the other one",
             "split": "where it belongs",
         }
+    if name == UNPAIRED:
+        columns |= {"completion": "the disliked answer", "label": "false", "split": "where it belongs"}
     fields = [_field(stem, name, column, words) for column, words in columns.items()]
     roles = {"role": "who speaks: system, user or assistant", "content": "what was said"}
     fields += [_field(stem, name, f"messages.{part}", words, of=part) for part, words in roles.items()]
@@ -207,7 +227,7 @@ def _record_set(name: str) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": stem,
         "name": stem,
-        "description": "Conversations" if name != PREFERENCES else "Conversations with two answers",
+        "description": RECORDS.get(name, "Conversations"),
         "field": fields,
     }
 

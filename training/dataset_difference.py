@@ -5,11 +5,11 @@ Both lists of rows are read line by line, side by side; nothing is kept but coun
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from training.dataset_files import rows_of
+from training.dataset_files import count_rows, rows_of
 
 ADDED, REMOVED, RELABELLED, MOVED, SAME = "added", "removed", "relabelled", "moved", "same"
 CHANGES = (ADDED, REMOVED, RELABELLED, MOVED)
@@ -60,7 +60,15 @@ class Difference:
 
 def compare(old: Path | None, new: Path, *, parent: str = "") -> Difference:
     """What changed from one dataset's folder to another's; without an old one everything was added."""
-    return summed(changes(rows_of(old) if old is not None else (), rows_of(new)), parent)
+    if old is None:
+        return _all_added(new, parent)
+    return summed(changes(rows_of(old), rows_of(new)), parent)
+
+
+def _all_added(new: Path, parent: str) -> Difference:
+    shown = tuple(str(row["id"]) for row in islice(rows_of(new), SHOWN))
+    counts = {**dict.fromkeys((*CHANGES, SAME), 0), ADDED: count_rows(new)}
+    return Difference(parent, counts, {change: shown if change == ADDED else () for change in CHANGES})
 
 
 def summed(found: Iterable[tuple[str, str]], parent: str) -> Difference:

@@ -13,6 +13,7 @@ from typing import Any
 
 from training.dataset_card import card, croissant
 from training.dataset_files import (
+    BESIDE,
     BUFFER,
     CARD,
     CROISSANT,
@@ -22,6 +23,8 @@ from training.dataset_files import (
     PREFERENCES,
     ROWS,
     SPLITS,
+    UNPAIRED,
+    UNPAIRED_ROWS,
     Content,
     HashedFile,
     lines_of,
@@ -36,11 +39,12 @@ ERASING = "erasing"
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many rows were taken out of a dataset, by split, and how many of them were preferences."""
+    """How many rows were taken out of a dataset, by split, and how many of them were preferences, and disliked answers."""
 
     rows: int = 0
     splits: Mapping[str, int] = field(default_factory=dict)
     preferences: int = 0
+    unpaired: int = 0
 
 
 def erase(path: Path, *, subjects: Collection[str] = (), authors: Collection[str] = ()) -> Erased:
@@ -56,23 +60,29 @@ def erase(path: Path, *, subjects: Collection[str] = (), authors: Collection[str
         return row.get("subject") in subjects or any(author in authors for author in row["authors"])
 
     gone = [row for row in rows_of(path) if meant(row)]
-    preferred = [row for row in lines_of(path / PREFERENCE_ROWS) if not row.get("erased") and meant(row)]
-    if not gone and not preferred and not (path / ERASING).exists():
+    beside = {
+        name: {row["id"] for row in lines_of(path / name) if not row.get("erased") and meant(row)}
+        for name in BESIDE
+    }
+    if not gone and not any(beside.values()) and not (path / ERASING).exists():
         return Erased()
     (path / ERASING).touch()
     splits = {split: {row["id"] for row in gone if row["split"] == split} for split in SPLITS}
     for split, ids in splits.items():
         _without(path / f"{split}.jsonl", ids)
     if (path / ROWS).exists():
-        _without(path / PREFERENCES, {row["id"] for row in preferred})
+        for name, ids in beside.items():
+            _without(path / BESIDE[name], ids)
         _emptied(path / ROWS, {row["id"] for row in gone})
-        _emptied(path / PREFERENCE_ROWS, {row["id"] for row in preferred})
+        for name, ids in beside.items():
+            _emptied(path / name, ids)
         _recounted(path)
     else:
         _recounted_in_format_1(path, {row["id"] for row in gone})
     (path / ERASING).unlink()
     found = {split: len(ids) for split, ids in splits.items() if ids}
-    return Erased(len(gone) + len(preferred), found, len(preferred))
+    preferences, unpaired = len(beside[PREFERENCE_ROWS]), len(beside[UNPAIRED_ROWS])
+    return Erased(len(gone) + preferences + unpaired, found, preferences, unpaired)
 
 
 def _without(file: Path, ids: Collection[str]) -> None:
@@ -104,7 +114,7 @@ def _rewritten(file: Path, change: Callable[[dict[str, Any], bytes], bytes]) -> 
 def _recounted(path: Path) -> None:
     """The manifest of what is there now."""
     manifest = read_manifest(path)
-    erased = sum(bool(row.get("erased")) for name in (ROWS, PREFERENCE_ROWS) for row in lines_of(path / name))
+    erased = sum(bool(row.get("erased")) for name in (ROWS, *BESIDE) for row in lines_of(path / name))
     counts = dict.fromkeys(SPLITS, 0)
     for row in rows_of(path):
         counts[row["split"]] += 1
@@ -159,9 +169,14 @@ def _wrong_lines(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """The id is that of the rows, and every line is the one that its row names."""
     content = Content(manifest["kind"])
     files = {split: (path / f"{split}.jsonl").open("rb", buffering=BUFFER) for split in SPLITS}
-    files["preference"] = (path / PREFERENCES).open("rb", buffering=BUFFER)
+    beside = {"preference ": PREFERENCES, "unpaired ": UNPAIRED}
+    files |= {
+        prefix.strip(): (path / name).open("rb", buffering=BUFFER)
+        for prefix, name in beside.items()
+        if (path / name).exists()  # earlier versions knew no disliked answers
+    }
     try:
-        for name, prefix in ((ROWS, ""), (PREFERENCE_ROWS, "preference ")):
+        for name, prefix in ((ROWS, ""), (PREFERENCE_ROWS, "preference "), (UNPAIRED_ROWS, "unpaired ")):
             for row in lines_of(path / name):
                 content.add(f"{prefix}{row['split']}", row["sha256"])
                 if row.get("erased"):

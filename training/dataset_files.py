@@ -3,7 +3,8 @@
 ```
 train.jsonl validation.jsonl test.jsonl   {"cluster", "id", "messages"[, "weight"]}, the last message is the answer
 preferences.jsonl                         {"chosen", "cluster", "id", "messages", "rejected", "split"}
-rows.jsonl preference_rows.jsonl          a line for each of those: id, split, sha256 of its line, subject, authors, ...
+unpaired.jsonl                            {"cluster", "completion", "id", "label", "messages", "split"}: disliked answers
+rows.jsonl, {preference,unpaired}_rows.jsonl  a line for each of those: id, split, sha256 of its line, subject, authors, ...
 README.md croissant.json                  what it is, for people and for programs
 manifest.json                             written last: a folder without it is no dataset
 ```
@@ -22,6 +23,9 @@ from typing import IO, Any
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
 ROWS, PREFERENCE_ROWS, PREFERENCES = "rows.jsonl", "preference_rows.jsonl", "preferences.jsonl"
+UNPAIRED_ROWS, UNPAIRED = "unpaired_rows.jsonl", "unpaired.jsonl"
+BESIDE = {PREFERENCE_ROWS: PREFERENCES, UNPAIRED_ROWS: UNPAIRED}
+"""What there is besides the splits: the file that names the rows, and the one that holds them."""
 CARD, CROISSANT, MANIFEST = "README.md", "croissant.json", "manifest.json"
 ID_DIGITS = 16
 BUFFER = 1 << 20
@@ -76,17 +80,19 @@ class HashedFile:
 
 
 class Writer:
-    """Writes the lines of a dataset, the examples first, then the preferences, each in the order of their ids."""
+    """Writes the lines of a dataset: examples, then preferences, then what was disliked, each in the order of ids."""
 
     def __init__(self, folder: Path, *, kind: str = "training") -> None:
         self._splits = {split: HashedFile(folder / f"{split}.jsonl") for split in SPLITS}
         self._rows = HashedFile(folder / ROWS)
         self._preferences = HashedFile(folder / PREFERENCES)
         self._preference_rows = HashedFile(folder / PREFERENCE_ROWS)
+        self._unpaired = HashedFile(folder / UNPAIRED)
+        self._unpaired_rows = HashedFile(folder / UNPAIRED_ROWS)
         self._content = Content(kind)
         self.counts = dict.fromkeys(SPLITS, 0)
         self.origins: dict[str, int] = {}
-        self.preferences = 0
+        self.preferences = self.unpaired = 0
 
     def example(
         self,
@@ -135,16 +141,46 @@ class Writer:
         digest = hashlib.sha256(line[:-1]).hexdigest()
         self._preferences.write(line)
         self._content.add(f"preference {split}", digest)
-        self._preference_rows.write(
-            f'{{"authors": {authors}, "cluster": "{cluster}", "id": "{name}", "origin": "{origin}", "sha256": "{digest}", '
-            f'"split": "{split}", "subject": "{subject}"}}\n'.encode()
-        )
+        self._preference_rows.write(_named(name, split, cluster, digest, subject, origin, authors))
         self.preferences += 1
+
+    def disliked(
+        self,
+        name: str,
+        split: str,
+        cluster: str,
+        *,
+        subject: str,
+        origin: str,
+        authors: str,
+        messages: str,
+        completion: str,
+    ) -> None:
+        """Write an answer that people disliked; its texts are JSON texts."""
+        line = (
+            f'{{"cluster": "{cluster}", "completion": {completion}, "id": "{name}", "label": false, '
+            f'"messages": {messages}, "split": "{split}"}}\n'
+        ).encode()
+        digest = hashlib.sha256(line[:-1]).hexdigest()
+        self._unpaired.write(line)
+        self._content.add(f"unpaired {split}", digest)
+        self._unpaired_rows.write(_named(name, split, cluster, digest, subject, origin, authors))
+        self.unpaired += 1
 
     def close(self) -> tuple[str, dict[str, Any]]:
         """The dataset's id, and what the manifest says of each file."""
         files = [*self._splits.values(), self._rows, self._preferences, self._preference_rows]
+        files += [self._unpaired, self._unpaired_rows]
         return self._content.id, {each.path.name: each.close() for each in files}
+
+
+def _named(
+    name: str, split: str, cluster: str, digest: str, subject: str, origin: str, authors: str
+) -> bytes:
+    return (
+        f'{{"authors": {authors}, "cluster": "{cluster}", "id": "{name}", "origin": "{origin}", "sha256": "{digest}", '
+        f'"split": "{split}", "subject": "{subject}"}}\n'
+    ).encode()
 
 
 class Content:
@@ -208,6 +244,16 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         return
     # Until format 1 the rows stood in the manifest, split by split.
     yield from sorted(read_manifest(path).get("rows", ()), key=lambda row: str(row["id"]))
+
+
+def count_rows(path: Path) -> int:
+    """How many rows are still there."""
+    if not (path / ROWS).exists():
+        return sum(1 for _ in rows_of(path))
+    with (path / ROWS).open("rb", buffering=BUFFER) as lines:
+        return sum(
+            b'"erased":' not in line for line in lines
+        )  # within a JSON text its quotes would be escaped
 
 
 def authors_of(path: Path) -> dict[str, list[str]]:

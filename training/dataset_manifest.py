@@ -1,7 +1,7 @@
 """What a frozen dataset says of how it was made: the rules, the code, whose words it holds and on what terms."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,7 @@ def summary_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in manifest.items() if name not in {"rows", "difference"}}
 
 
-def filters(caps: CapRules | None) -> dict[str, Any]:
+def filters(caps: CapRules | None, languages: Sequence[str] = ()) -> dict[str, Any]:
     """The rules and thresholds that decide what gets in, by name."""
     from training.clusters import THRESHOLD
     from training.splits import TEST_SHARE, VALIDATION_SHARE
@@ -38,6 +38,7 @@ def filters(caps: CapRules | None) -> dict[str, Any]:
         "near_duplicate": THRESHOLD,
         "test_share": TEST_SHARE,
         "validation_share": VALIDATION_SHARE,
+        **({"languages": sorted(languages)} if languages else {}),
         **{f"cap_{name}": value for name, value in sorted(asdict(rules).items())},
     }
 
@@ -53,10 +54,15 @@ SOURCES = (
     *(
         "training/examples.py",
         "training/gathering.py",
+        "training/gathering_child.py",
         "training/dataset_spool.py",
+        "training/dataset_items.py",
+        "training/dataset_picking.py",
+        "training/wording.py",
         "training/dataset_files.py",
     ),
     *("training/datasets.py", "training/clusters.py", "training/splits.py", "training/fitness.py"),
+    "training/languages.py",
     *(
         "training/raters.py",
         "training/caps.py",
@@ -67,6 +73,7 @@ SOURCES = (
     *(
         "training/dataset_sides.py",
         "training/dataset_writing.py",
+        "training/dislikes.py",
         "training/shingles.py",
         "training/sketches.py",
     ),

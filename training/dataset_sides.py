@@ -5,16 +5,17 @@ loads nothing heavy.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.entries import NewEntry, question_hash
 from training.dataset_files import read_manifest
+from training.dataset_items import CODES, DECLARED, mark
 from training.dataset_spool import AT_ONCE, Asked
-from training.examples import KEY_DIGITS
 from training.withdrawn import withdrawn
+from training.wording import wording
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 CLUSTER_DIGITS = 16
-SPLIT_NAMES = ("", "train", "validation", "test", "retired")
-CODES = {name: code for code, name in enumerate(SPLIT_NAMES)}
+SPLIT_NAMES = DECLARED
 
 
 @dataclass
@@ -64,25 +64,17 @@ class Questions:
     today: int
 
 
-def clustered(asked: Iterator[list[Asked]], clusters: "Clusters") -> Questions:
+def clustered(asked: Iterable[Asked], clusters: "Clusters") -> Questions:
     """Today's questions, all of them given to the clusters."""
     import numpy as np
 
-    keys, declared = bytearray(), bytearray()
+    keys, declared = [np.empty(0, "S32")], [np.empty(0, np.uint8)]
     for page in asked:
-        names = [each.key for each in page]
-        keys += "".join(names).encode()
-        declared += bytes(CODES[each.declared] for each in page)
-        # A file that declares a side for each phrasing has parted its threads itself.
-        threads = ["" if each.declared else each.thread for each in page]
-        clusters.add(names, [each.question for each in page], threads)
-    count = len(declared)
-    return Questions(
-        np.frombuffer(bytes(keys), "S32"),
-        np.frombuffer(bytes(declared), np.uint8),
-        np.zeros(count, np.uint8),
-        count,
-    )
+        keys.append(page.keys)
+        declared.append(page.declared)
+        clusters.add_compared(page.texts, page.marks, page.threads)
+    every = np.concatenate(declared)
+    return Questions(np.concatenate(keys), every, np.zeros(len(every), np.uint8), len(every))
 
 
 def withdrawn_too(
@@ -107,13 +99,23 @@ def withdrawn_too(
     )
 
 
-def assigned(questions: Questions, roots: "Array", salt: str) -> Sides:
-    """Where each question belongs, given where some of them stood before."""
-    from training.splits import VALIDATION, assign, lend
+def assigned(questions: Questions, roots: "Array", salt: str, answered: "Array | None" = None) -> Sides:
+    """Where each question belongs, given where some of them stood before.
+
+    `answered` says which of today's have an example: a validation side without any is lent some.
+    """
+    import numpy as np
+
+    from training.splits import RETIRED, TRAIN, VALIDATION, assign, lend
 
     keys, known = questions.keys, questions.known
     found = assign(keys, roots, known, questions.declared, salt=salt)
-    lent = lend(found.splits, found.clusters, known)
+    counting = found.splits.copy()
+    if answered is not None:
+        counting[: questions.today][~answered] = RETIRED
+        counting[questions.today :] = RETIRED
+    lending = found.clusters[lend(counting, found.clusters, known)]
+    lent = np.flatnonzero((found.splits == TRAIN) & np.isin(found.clusters, lending))
     # Only who is new: what was trained on before tells nothing about when to stop.
     found.splits[lent[known[lent] == CODES[""]]] = VALIDATION
     return Sides(keys, known, found.splits, found.clusters, questions.today)
@@ -146,14 +148,25 @@ def sides_of(entries: Sequence[NewEntry], *, salt: str, folder: Path) -> list[st
     from training.clusters import Clusters
 
     order = sorted(range(len(entries)), key=lambda number: question_hash(entries[number].question))
-    page = [
-        Asked(place, question_hash(each.question)[:KEY_DIGITS], each.question, each.thread, each.split)
-        for place, each in enumerate(entries[number] for number in order)
-    ]
     clusters = Clusters(folder)
     try:
-        sides = assigned(clustered(iter([page]), clusters), clusters.roots(), salt)
+        sides = assigned(
+            clustered([_asked([entries[number] for number in order])], clusters), clusters.roots(), salt
+        )
     finally:
         clusters.close()
     found = {number: sides.split(place) for place, number in enumerate(order)}
     return [found[number] for number in range(len(entries))]
+
+
+def _asked(entries: Sequence[NewEntry]) -> Asked:
+    import numpy as np
+
+    worded = [wording(each.question) for each in entries]
+    return Asked(
+        np.array([each.key for each in worded], "S32"),
+        [each.compared for each in worded],
+        np.frombuffer(b"".join(mark(each.compared) for each in worded), np.uint64),
+        np.frombuffer(b"".join(mark("" if each.split else each.thread) for each in entries), np.uint64),
+        np.array([CODES[each.split] for each in entries], np.uint8),
+    )

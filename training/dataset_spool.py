@@ -1,73 +1,64 @@
-"""What was found to learn from, in a temporary file while a dataset is frozen, given back in the order of the questions.
+"""What was found to learn from while a dataset is frozen, given back in the order of the questions.
 
-SQLite, because it sorts and joins in bounded memory; nothing of it is synced, and the file goes when the freeze ends. Pages
-are added as they come; `pick` chooses one example for each question, `keep` drops what the caps leave out, `examples` and
-`preferences` give what was kept.
+Pages are added as they come, here or by other processes into files of their own; `pick` chooses one example for each
+question, `keep` drops what the caps leave out, `examples` and `preferences` give what was kept. The words lie in temporary
+files, which go when the freeze ends; what is needed to choose is in memory, 200 bytes a row. Whatever order the rows come
+in, the result is the same.
 """
 
 import json
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from storage.feedback import Vote
-from storage.values import Message
-from training.examples import Contender, Example, Preference, Weigh, choose
-
-EXAMPLE, PREFERENCE = 0, 1
-AT_ONCE = 5000
-PRAGMAS = (
-    "journal_mode=OFF",
-    "synchronous=OFF",
-    "locking_mode=EXCLUSIVE",
-    "page_size=8192",
-    "cache_size=-24000",
+from training.dataset_items import (
+    CODES,
+    DECLARED,
+    EXAMPLE,
+    PREFERENCE,
+    Columns,
+    ItemFile,
+    Items,
+    Strike,
 )
-TABLES = """
-CREATE TABLE item (
-    kind INTEGER, key TEXT, rank INTEGER, age INTEGER, subject TEXT, question TEXT, thread TEXT, declared TEXT,
-    asker TEXT, votes TEXT, writer TEXT, origin TEXT, authors TEXT, messages TEXT, chosen TEXT, rejected TEXT
-);
-CREATE TABLE picked (kind INTEGER, item INTEGER, rank INTEGER, declared TEXT, weight REAL);
-CREATE TABLE kept (number INTEGER, kind INTEGER, item INTEGER, weight REAL);
-"""
-ADD = f"INSERT INTO item VALUES ({', '.join('?' * 16)})"
+from training.examples import Example, Preference, Weigh
 
-Strike = Callable[[str], str]
-"""Strikes secrets and personal data out of a text."""
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["AT_ONCE", "CODES", "DECLARED", "EXAMPLE", "PREFERENCE", "Asked", "Picked", "Spool", "Strike"]
+
+AT_ONCE = 5000
 
 
 class Picked(NamedTuple):
-    """The example that would count for a question, as far as caps decide about it.
+    """The example that would count for each question, in the order of their keys; its row, its weight.
 
-    `weight` is 0 where it counts only if fewer people are heard who dislike it.
+    `weight` is 0 where it counts only if fewer people are heard who dislike it. `declared` is the code of the split that was
+    declared for the question.
     """
 
-    key: str
-    rank: int
-    weight: float
-    votes: Sequence[Vote]
-    asker: str
-    writer: str
-
-
-Judge = Callable[[str, int, float, str, str, str], float | str]
-"""Tells the weight of an example, or why it is left out: its key, rank and weight, its votes as the spool keeps them, who
-had asked, who wrote the answer."""
+    rows: "Array"
+    weights: "Array"
+    declared: "Array"
 
 
 class Asked(NamedTuple):
-    """A question of the dataset to be; `number` counts them in the order of their keys."""
+    """A page of the questions of a dataset to be, in the order of their keys.
 
-    number: int
-    key: str
-    question: str
-    thread: str
-    declared: str
+    `texts` as they are compared, `marks` 64 bits of each, `threads` 64 bits of what joins phrasings, 0 for nothing;
+    `declared` the codes of the splits that were declared for them.
+    """
+
+    keys: "Array"
+    texts: list[str]
+    marks: "Array"
+    threads: "Array"
+    declared: "Array"
 
 
 class KeptExample(NamedTuple):
@@ -83,6 +74,17 @@ class KeptExample(NamedTuple):
     weight: float
 
 
+class KeptDislike(NamedTuple):
+    """An answer that people disliked; its texts are JSON already."""
+
+    number: int
+    subject: str
+    origin: str
+    authors: str
+    messages: str
+    completion: str
+
+
 class KeptPreference(NamedTuple):
     """A preference that was kept; its texts are JSON already."""
 
@@ -95,169 +97,171 @@ class KeptPreference(NamedTuple):
     rejected: str
 
 
+class _Kept(NamedTuple):
+    """What was kept, in order: the row, its question's number, its weight (0: disliked), what was declared for it."""
+
+    rows: "Array"
+    numbers: "Array"
+    weights: "Array"
+    declared: "Array"
+
+
 class Spool:
-    """A file of examples and preferences. Used by one thread at a time."""
+    """Everything that was found. Used by one thread at a time."""
 
     def __init__(self, folder: Path, *, system: str = "", strike: Strike = str) -> None:
-        self._file = folder / "spool.sqlite"
-        self._system = [f'{{"content": {_quoted(system)}, "role": "system"}}'] if system else []
-        self._strike = strike
-        self._connection = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
-        for pragma in PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(TABLES)
+        self._folder, self.system = folder, system
+        self.strikes = strike is not str
+        self._own = ItemFile(folder / "spool", system=system, strike=strike)
+        self._others: list[tuple[Path, Columns]] = []
+        self._items: Items | None = None
+        self._order: Array | None = None
+        self._kept: _Kept | None = None
         self.left_out: Counter[str] = Counter()
 
     def close(self) -> None:
-        """Delete the file."""
-        self._connection.close()
-        self._file.unlink(missing_ok=True)
+        """Delete the files."""
+        self._own.close()
+        if self._items is not None:
+            self._items.close()
+        for path in (self._own.path, *(path for path, _ in self._others)):
+            path.unlink(missing_ok=True)
 
     def add(self, examples: Sequence[Example], preferences: Sequence[Preference]) -> None:
-        """Keep a page of what was found."""
-        rows = [self._example(each) for each in examples]
-        rows += [self._preference(each) for each in preferences]
-        self._connection.execute("BEGIN")
-        self._connection.executemany(ADD, rows)
-        self._connection.execute("COMMIT")
+        """Keep a page of what was found. Nothing can be added any more once `pick` was asked."""
+        self._own.add(examples, preferences)
 
-    def _example(self, each: Example) -> tuple[object, ...]:
-        answer = f'{{"content": {_quoted(self._strike(each.answer.strip()))}, "role": "assistant"}}'
-        messages = f"[{self._messages(each.turns)}, {answer}]"
-        votes = " ".join([f"{vote.rater} {vote.value}" for vote in each.votes])
-        return (
-            *(EXAMPLE, each.key, each.rank, -each.said_at, each.id, each.question, each.thread, each.split),
-            *(each.asker, votes, each.writer, each.origin, _names(each.authors), messages, "", ""),
-        )
+    def beside(self, name: str) -> Path:
+        """A file for another process to write into."""
+        return self._folder / f"spool-{name}"
 
-    def _preference(self, each: Preference) -> tuple[object, ...]:
-        texts = (_quoted(self._strike(text.strip())) for text in (each.chosen, each.rejected))
-        return (
-            *(PREFERENCE, each.key, 0, -each.said_at, each.id, each.question, each.thread, *[""] * 4),
-            *(each.origin, _names(each.authors), f"[{self._messages(each.turns)}]", *texts),
-        )
+    def join(self, path: Path, columns: Columns) -> None:
+        """What another process found, too."""
+        self._others.append((path, columns))
 
-    def _messages(self, turns: Sequence[Message]) -> str:
-        """As `json.dumps` with sorted keys would write them, in a third of the time."""
-        strike = self._strike
-        told = [f'{{"content": {_quoted(strike(turn.content))}, "role": "{turn.role}"}}' for turn in turns]
-        return ", ".join([*self._system, *told])
+    @property
+    def items(self) -> Items:
+        """All rows."""
+        if self._items is None:
+            self._own.flush()
+            self._items = Items([(self._own.path, self._own.columns), *self._others])
+            self._own.columns = Columns()
+            self._others = [(path, Columns()) for path, _ in self._others]
+        return self._items
 
-    def pick(self, weigh: Weigh) -> Iterator[list[Picked]]:
-        """Pick one example of each question, in pages, as the votes stand without any caps; preferences go along."""
-        self._connection.execute("CREATE INDEX item_order ON item (key, kind, rank, age, subject)")
-        columns = "rowid, kind, key, rank, declared, asker, votes, writer"
-        found = self._connection.execute(f"SELECT {columns} FROM item ORDER BY key, kind, rank, age, subject")
-        picked: list[Picked] = []
-        rows: list[tuple[object, ...]] = []
-        for items in _by_question(found):
-            chosen = choose(
-                [
-                    Contender(each[0], each[3], each[4], each[5], votes_in(each[6]))
-                    for each in items
-                    if each[1] == EXAMPLE
-                ],
-                weigh,
-                self.left_out,
-            )
-            if chosen is not None:
-                rows.append((EXAMPLE, chosen.place, chosen.rank, chosen.declared, chosen.weight))
-                writer = items[0][7] if len(items) == 1 else next(i[7] for i in items if i[0] == chosen.place)
-                picked.append(
-                    Picked(items[0][2], chosen.rank, chosen.weight, chosen.votes, chosen.asker, writer)
-                )
-            rows += [(PREFERENCE, each[0], 0, "", 1.0) for each in items if each[1] == PREFERENCE]
-            if len(rows) >= AT_ONCE:
-                self._insert("picked", rows)
-                yield picked
-                picked, rows = [], []
-        self._insert("picked", rows)
-        yield picked
+    def pick(self, weigh: Weigh) -> Picked:
+        """Pick one example of each question, as the votes stand without any caps."""
+        from training.dataset_picking import in_order, picked
 
-    def keep(self, judge: "Judge") -> Iterator[list[Asked]]:
-        """Keep what `judge` lets through of what was picked; the questions that have anything left, in pages."""
-        columns = "picked.kind, item, picked.rank, picked.declared, weight, key, question, thread, asker, votes, writer"
-        joined = "picked CROSS JOIN item ON item.rowid = picked.item"
-        found = self._connection.execute(f"SELECT {columns} FROM {joined} ORDER BY picked.rowid")
-        number, last = -1, ""
-        asked: list[Asked] = []
-        kept: list[tuple[object, ...]] = []
-        for kind, item, rank, declared, weight, key, question, thread, asker, votes, writer in found:
-            if kind == EXAMPLE:
-                weight = judge(key, rank, weight, votes, asker, writer)
-                if isinstance(weight, str):
-                    self.left_out[weight] += 1
-                    continue
-            if key != last:
-                number, last = number + 1, key
-                if len(asked) == AT_ONCE:
-                    self._insert("kept", kept)
-                    yield asked
-                    asked, kept = [], []
-                asked.append(Asked(number, key, question, thread, declared))
-            kept.append((number, kind, item, weight))
-        self._insert("kept", kept)
-        if asked:
-            yield asked
+        self._order = in_order(self.items)
+        return picked(self.items, self._order, weigh, self.left_out)
 
-    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            self._connection.execute("BEGIN")
-            self._connection.executemany(
-                f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows
-            )
-            self._connection.execute("COMMIT")
+    def keep(self, picked: Picked, weights: "Array", disliked: "Array | tuple[()]" = ()) -> Iterator[Asked]:
+        """Keep what was picked and weighs more than 0 by `weights`, these `disliked` rows and all preferences.
+
+        Gives the questions, in pages.
+        """
+        import numpy as np
+
+        items = self.items
+        weight_of = np.zeros(len(items))
+        declared_of = np.zeros(len(items), np.uint8)
+        weight_of[picked.rows], declared_of[picked.rows] = weights, picked.declared
+        keeping = (weight_of > 0) | (items.kinds == PREFERENCE)
+        weight_of[items.kinds == PREFERENCE] = 1.0
+        keeping[np.asarray(disliked, np.intp)] = True
+        order, self._order = self._order, None
+        if order is None:
+            raise ValueError("Nothing was picked yet.")
+        rows = order[keeping[order]]
+        keys = items.keys[rows]
+        first = np.ones(len(rows), bool)
+        first[1:] = keys[1:] != keys[:-1]
+        numbers = np.cumsum(first, dtype=np.int32) - 1
+        declared = np.zeros(int(first.sum()), np.uint8)
+        np.maximum.at(declared, numbers, declared_of[rows])
+        self._kept = _Kept(rows, numbers, weight_of[rows], declared[numbers])
+        firsts = rows[first]
+        del weight_of, declared_of, keys, keeping
+        for start in range(0, len(firsts), AT_ONCE):
+            some = firsts[start : start + AT_ONCE]
+            sides = declared[start : start + AT_ONCE]
+            # A file that declares a side for each phrasing has parted its threads itself.
+            threads = np.where(sides > 0, np.uint64(0), items.threads[some])
+            texts = [each[1] for each in items.raw(some)]
+            yield Asked(items.keys[some], texts, items.marks[some], threads, sides)
 
     def examples(self) -> Iterator[KeptExample]:
         """The examples that were kept, in the order of their questions."""
-        columns = "kept.number, subject, origin, authors, messages, thread, declared, weight"
-        return map(KeptExample._make, self._kept(columns, EXAMPLE))
+        for rows, numbers, weights, declared in self._pages(self._liked()):
+            for each, number, weight, code in zip(
+                self.items.raw(rows), numbers.tolist(), weights.tolist(), declared.tolist(), strict=True
+            ):
+                subject, _, origin, authors, messages, _, _, thread = each
+                yield KeptExample(number, subject, origin, authors, messages, thread, DECLARED[code], weight)
 
     def preferences(self) -> Iterator[KeptPreference]:
         """The preferences that were kept, in the order of their questions."""
-        columns = "kept.number, subject, origin, authors, messages, chosen, rejected"
-        return map(KeptPreference._make, self._kept(columns, PREFERENCE))
+        for rows, numbers, _, _ in self._pages(self.items.kinds[self._what_is_kept().rows] == PREFERENCE):
+            for each, number in zip(self.items.read(rows), numbers.tolist(), strict=True):
+                yield KeptPreference(
+                    *(number, each.subject, each.origin, each.authors),
+                    messages=each.messages,
+                    chosen=each.chosen,
+                    rejected=each.rejected,
+                )
+
+    def disliked(self) -> Iterator[KeptDislike]:
+        """The disliked answers that were kept, in the order of their questions; of one question each text once."""
+        last, seen = -1, set[str]()
+        for rows, numbers, _, _ in self._pages(self._what_is_kept().weights == 0):
+            for each, number in zip(self.items.read(rows), numbers.tolist(), strict=True):
+                *asked, answer = json.loads(each.messages)
+                seen = seen if number == last else set()
+                last = number
+                if answer["content"] in seen:
+                    continue
+                seen.add(answer["content"])
+                messages, completion = (
+                    json.dumps(part, ensure_ascii=False, sort_keys=True)
+                    for part in (asked, answer["content"])
+                )
+                yield KeptDislike(number, each.subject, each.origin, each.authors, messages, completion)
 
     def count(self) -> int:
         """How many examples were kept."""
-        found = self._connection.execute(f"SELECT count(*) FROM kept WHERE kind = {EXAMPLE}").fetchone()
-        return int(found[0])
+        return int(self._liked().sum())
+
+    def _liked(self) -> "Array":
+        kept = self._what_is_kept()
+        liked: Array = (self.items.kinds[kept.rows] == EXAMPLE) & (kept.weights > 0)
+        return liked
+
+    def answered(self) -> "Array":
+        """For each question whether an example of it was kept."""
+        import numpy as np
+
+        kept = self._what_is_kept()
+        found = np.zeros(int(kept.numbers[-1]) + 1 if len(kept.numbers) else 0, np.bool_)
+        found[kept.numbers[self._liked()]] = True
+        return found
 
     def until(self) -> str:
         """The day (UTC) on which the newest of what was kept was said, such as "2026-11-23"."""
-        newest = "SELECT min(age) FROM kept CROSS JOIN item ON item.rowid = kept.item"
-        age = self._connection.execute(newest).fetchone()[0] or 0
-        return datetime.fromtimestamp(-age / 1_000_000, UTC).date().isoformat()
+        rows = self._what_is_kept().rows
+        newest = int(self.items.said_at[rows].max()) if len(rows) else 0
+        return datetime.fromtimestamp(newest / 1_000_000, UTC).date().isoformat()
 
-    def _kept(self, columns: str, kind: int) -> Iterator[tuple[object, ...]]:
-        # CROSS JOIN: in the order in which they were kept, which is that of their questions.
-        joined = "kept CROSS JOIN item ON item.rowid = kept.item"
-        return self._connection.execute(
-            f"SELECT {columns} FROM {joined} WHERE kept.kind = {kind} ORDER BY kept.rowid"
-        )
+    def _what_is_kept(self) -> _Kept:
+        if self._kept is None:
+            raise ValueError("Nothing was kept yet.")
+        return self._kept
 
+    def _pages(self, which: "Array") -> Iterator[_Kept]:
+        kept = self._what_is_kept()
+        import numpy as np
 
-def _by_question(found: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows with the same key, which is the third column."""
-    group: list[tuple[Any, ...]] = []
-    for row in found:
-        if group and row[2] != group[0][2]:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
-
-
-def votes_in(kept: str) -> list[Vote]:
-    """Votes as the spool keeps them: "U012 1 U034 -1"."""
-    parts = kept.split(" ") if kept else []
-    return [Vote(rater, int(value)) for rater, value in zip(parts[::2], parts[1::2], strict=True)]
-
-
-_quoted: Callable[[str], str] = json.encoder.encode_basestring
-
-
-@lru_cache(maxsize=10_000)
-def _names(people: tuple[str, ...]) -> str:
-    return json.dumps(people, ensure_ascii=False)
+        wanted = np.flatnonzero(which)
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            yield _Kept(kept.rows[some], kept.numbers[some], kept.weights[some], kept.declared[some])

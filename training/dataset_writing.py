@@ -2,15 +2,17 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.dataset_card import card, croissant
 from training.dataset_files import CARD, CROISSANT, MANIFEST, Writer, manifest_text, row_id, write_whole
 from training.dataset_sides import Sides, evidence
-from training.dataset_spool import Spool
+from training.dataset_spool import KeptDislike, KeptPreference, Spool
 
+Row = TypeVar("Row", KeptPreference, KeptDislike)
 RETIRED_REASON = "near-duplicates of it are held out, and it was trained on before"
 
 
@@ -21,6 +23,7 @@ class Written:
     id: str
     counts: dict[str, int]
     preferences: int
+    unpaired: int
     clusters: int
     origins: dict[str, int]
     until: str
@@ -50,18 +53,28 @@ def written(draft: Path, spool: Spool, sides: Sides, dropped: Counter[str], *, k
             messages=each.messages,
             weight=each.weight,
         )
-    last, nth = -1, 0
-    for preferred in spool.preferences():
-        number = preferred.number
-        last, nth = (last, nth + 1) if number == last else (number, 0)
-        if (split := sides.split(number)) not in writer.counts:
-            dropped[RETIRED_REASON] += 1
-            continue
-        name = row_id(sides.key(number)) + (f"-{nth}" if nth else "")
+    _beside(writer, spool, sides, dropped)
+    dataset_id, files = writer.close()
+    clusters = len(np.unique(np.asarray(sides.clusters)[there]))
+    return Written(
+        dataset_id,
+        writer.counts,
+        writer.preferences,
+        writer.unpaired,
+        clusters,
+        writer.origins,
+        spool.until(),
+        files,
+    )
+
+
+def _beside(writer: Writer, spool: Spool, sides: Sides, dropped: Counter[str]) -> None:
+    """What there is besides the examples: preferences, then disliked answers."""
+    for preferred, name, split in _numbered(spool.preferences(), sides, dropped, writer.counts):
         writer.preference(
             name,
             split,
-            sides.cluster(number),
+            sides.cluster(preferred.number),
             subject=preferred.subject,
             origin=preferred.origin,
             authors=preferred.authors,
@@ -69,11 +82,30 @@ def written(draft: Path, spool: Spool, sides: Sides, dropped: Counter[str], *, k
             chosen=preferred.chosen,
             rejected=preferred.rejected,
         )
-    dataset_id, files = writer.close()
-    clusters = len(np.unique(np.asarray(sides.clusters)[there]))
-    return Written(
-        dataset_id, writer.counts, writer.preferences, clusters, writer.origins, spool.until(), files
-    )
+    for each, name, split in _numbered(spool.disliked(), sides, dropped, writer.counts):
+        writer.disliked(
+            name,
+            split,
+            sides.cluster(each.number),
+            subject=each.subject,
+            origin=each.origin,
+            authors=each.authors,
+            messages=each.messages,
+            completion=each.completion,
+        )
+
+
+def _numbered(
+    rows: Iterable[Row], sides: Sides, dropped: Counter[str], splits: Collection[str]
+) -> Iterator[tuple[Row, str, str]]:
+    """Each with its name, the question's with a number from the second on, and its split; what is in none is dropped."""
+    last, nth = -1, 0
+    for each in rows:
+        last, nth = (last, nth + 1) if each.number == last else (each.number, 0)
+        if (split := sides.split(each.number)) in splits:
+            yield each, row_id(sides.key(each.number)) + (f"-{nth}" if nth else ""), split
+        else:
+            dropped[RETIRED_REASON] += 1
 
 
 def named(draft: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from storage.errors import PublicError
 from storage.places import AT_ONCE, Place
 from storage.records import DatasetVersion, now
 from storage.store import Store
+from training.caps import Caps
 from training.dataset_difference import Difference, compare
 from training.dataset_erasing import Erased, erase, verify
 from training.dataset_files import (
@@ -36,6 +37,7 @@ from training.dataset_files import (
     read_split,
     row_id,
 )
+from training.dataset_items import CODES
 from training.dataset_manifest import (
     CONSENT,
     LICENCE,
@@ -45,8 +47,8 @@ from training.dataset_manifest import (
     summary_of,
 )
 from training.dataset_sides import (
-    CODES,
     SPLIT_NAMES,
+    Questions,
     Sides,
     assigned,
     clustered,
@@ -54,15 +56,14 @@ from training.dataset_sides import (
     splits_in,
     withdrawn_too,
 )
-from training.dataset_spool import Judge, Spool, votes_in
+from training.dataset_spool import Spool
 from training.dataset_writing import Written, completed, named, written
-from training.examples import RATED, REVIEWED, Sieve
-from training.fitness import unfit_pair
-from training.gathering import Page, allowed_today, experts_of, pages, strike_today
-from training.golden import NEAR_GOLDEN, Untouched
-from training.raters import DISLIKED, CapRules, Label, Raters, Weights
+from training.gathering import APART_FROM, allowed_today, gather, strike_today
+from training.languages import checked
+from training.raters import CapRules, Weights
 
 if TYPE_CHECKING:
+    from training.clusters import Clusters
     from training.dataset_sides import Array
 
 __all__ = [
@@ -70,7 +71,6 @@ __all__ = [
 ]  # fmt: skip
 
 TRAINING = "training"
-TOO_MANY_OF_ONE = "one person would have written more rows than one person may"
 WAIT_FOR_LOCK_S = 600.0
 ATTEMPTS = 3
 
@@ -104,22 +104,27 @@ async def freeze(
     system: str = "",
     review_required: bool = False,
     caps: CapRules | None = None,
+    languages: Sequence[str] = (),
+    apart_from: int = APART_FROM,
     on_gathered: Callable[[int], Any] | None = None,
 ) -> Frozen:
     """Freeze today's examples and preferences under `folder`, and remember the version; the same content is the same.
 
     With `review_required` what people said here gets in only once a reviewer approved it; `caps` are what one person may
-    decide of it.
+    decide of it; what is surely in none of `languages` (codes such as "en") is left out. From `apart_from` answers on two
+    processes of their own read them.
 
     Raises PublicError where the disk is full. While somebody is being forgotten nothing of them gets in: a version that
     was read before their rows went is thrown away and made again.
     """
+    wanted = await asyncio.to_thread(checked, languages)
     for _ in range(ATTEMPTS):
         since = now()
         try:
             async with _workbench(folder) as bench:
                 freezing = _Freezing(store, bench, folder, team, salt, system)
                 freezing.review_required, freezing.caps = review_required, caps
+                freezing.apart_from, freezing.languages = apart_from, wanted
                 frozen = await freezing.carry_out(on_gathered)
         except (OSError, sqlite3.OperationalError) as error:
             why = getattr(error, "strerror", None) or error
@@ -200,20 +205,23 @@ class _Freezing:
         self._store, self._bench, self._folder = store, bench, folder
         self._team, self._salt, self._system = team, salt, system
         self._dropped: Counter[str] = Counter()
-        self._untouched: Untouched | None = None
-        self._capped: dict[str, int] = {}
         self.review_required = False
         self.caps: CapRules | None = None
+        self.apart_from = APART_FROM
+        self.languages: tuple[str, ...] = ()
 
     async def carry_out(self, on_gathered: Callable[[int], Any] | None) -> Frozen:
         strike = await strike_today(self._store)
         spool = Spool(self._bench, system=self._system, strike=strike)
         try:
-            weights = await self._gather(spool)
-            judge = await asyncio.to_thread(_judge, spool, weights, self._salt, self.caps)
-            sides = await self._sides(spool, judge)
+            allowed = await allowed_today(
+                self._store, self._team, review_required=self.review_required, languages=self.languages
+            )
+            heard = await gather(self._store, self._team, spool, allowed, apart_from=self.apart_from)
+            self._dropped.update(heard.left_out)
+            sides = await self._sides(spool, heard.weights)
             if on_gathered is not None:
-                await on_gathered(sides.questions)
+                await on_gathered(spool.count())
             placed, made = await asyncio.gather(
                 self._place(sides), self._write(spool, sides), return_exceptions=True
             )
@@ -225,48 +233,32 @@ class _Freezing:
         finally:
             spool.close()
 
-    async def _gather(self, spool: Spool) -> Weights:
-        """Everything that passes the rules goes into the spool; what everybody's vote counts comes back."""
-        allowed = await allowed_today(self._store, self._team, review_required=self.review_required)
-        sieve = Sieve(allowed)
-        raters = Raters(await experts_of(self._store, self._team))
-        if golden := await self._store.golden_questions(self._team):
-            self._untouched = await asyncio.to_thread(Untouched, golden)
-        async for page in pages(self._store, self._team, sieve, raters):
-            await asyncio.to_thread(self._spooled, spool, page)
-        self._dropped.update(sieve.left_out)
-        return raters.weigh()
-
-    def _spooled(self, spool: Spool, page: Page) -> None:
-        fit = [each for each in page.examples if not self._unfit(each.question, each.answer)]
-        if self._untouched is None:
-            spool.add(fit, page.preferences)
-            return
-        examples, preferences = self._untouched.of(fit), self._untouched.of(page.preferences)
-        if near := len(fit) - len(examples):
-            self._dropped[NEAR_GOLDEN] += near
-        spool.add(examples, preferences)
-
-    def _unfit(self, question: str, answer: str) -> bool:
-        reason = unfit_pair(question, answer)
-        if reason:
-            self._dropped[reason] += 1
-        return bool(reason)
-
-    async def _sides(self, spool: Spool, judge: Judge) -> Sides:
+    async def _sides(self, spool: Spool, weights: Weights) -> Sides:
         from training.clusters import Clusters
 
         place = self._bench / "clusters"
         place.mkdir()
         clusters = Clusters(place)
         try:
-            questions = await asyncio.to_thread(clustered, spool.keep(judge), clusters)
+            questions = await asyncio.to_thread(self._clustered, spool, weights, clusters)
             known, missing = await self._known(questions.keys)
             gone = [Path(each.path) for each in reversed(await self._store.datasets())] if missing else []
             before = await asyncio.to_thread(withdrawn_too, questions, known, missing, gone, clusters)
-            return await asyncio.to_thread(assigned, before, clusters.roots(), self._salt)
+            return await asyncio.to_thread(assigned, before, clusters.roots(), self._salt, spool.answered())
         finally:
             clusters.close()
+
+    def _clustered(self, spool: Spool, weights: Weights, clusters: "Clusters") -> Questions:
+        """One example is picked for each question, then the caps are heard; the questions that are left have clusters."""
+        from training.dataset_picking import capped
+        from training.dislikes import disliked
+
+        found = spool.pick(weights.label)
+        heard = capped(spool.items, found, weights, salt=self._salt, rules=self.caps, left_out=spool.left_out)
+        kept = found.rows[heard.weights > 0]
+        caps = Caps(weights, salt=f"{self._salt}/disliked", rules=self.caps, regulars=heard.regulars)
+        others = disliked(spool.items, kept, weights, caps)
+        return clustered(spool.keep(found, heard.weights, others), clusters)
 
     async def _known(self, keys: "Array") -> "tuple[Array, dict[str, int]]":
         """Where the questions stood before, by their numbers; the codes of those that are not among them now, by key."""
@@ -311,7 +303,7 @@ class _Freezing:
                 for number in map(int, fresh[start : start + AT_ONCE])
             ]
             await self._store.place(self._team, places)
-            if start + AT_ONCE < len(fresh):
+            if self._store.database.others_wait:
                 await asyncio.sleep((time.monotonic() - since) / 2)
 
     async def _write(self, spool: Spool, sides: Sides) -> tuple[Written, Counter[str]]:
@@ -360,11 +352,12 @@ class _Freezing:
             "kind": TRAINING,
             "counts": written.counts,
             "preferences": written.preferences,
+            "unpaired": written.unpaired,
             "until": written.until,
             "clusters": written.clusters,
             "origins": dict(sorted(written.origins.items())),
             "dropped": dict(sorted(dropped.items())),
-            "filters": filters(self.caps),
+            "filters": filters(self.caps, self.languages),
             "code": code_version(),
             "redaction": {"rules": redaction_rules()},
             "salt": hashlib.sha256(f"salt of splits/{self._salt}".encode()).hexdigest()[:12],
@@ -375,31 +368,3 @@ class _Freezing:
             "consent": CONSENT,
             "erased": 0,
         }
-
-
-def _judge(spool: Spool, weights: Weights, salt: str, rules: CapRules | None) -> Judge:
-    from training.caps import Caps
-
-    caps = Caps(weights, salt=salt, rules=rules)
-    for page in spool.pick(weights.label):
-        for each in page:
-            if each.rank == RATED:
-                caps.rated(each.key, each.votes)
-            elif each.writer and each.rank != REVIEWED:
-                caps.written(each.key, each.writer)
-            else:
-                caps.free()
-    settled = caps.settle()
-    capped = [f"{each.person} " for each in settled.capped["rated"]]
-
-    def judge(key: str, rank: int, weight: float, votes: str, asker: str, writer: str) -> float | str:
-        if rank == RATED:
-            if weight and not any(person in votes for person in capped):
-                return weight
-            label: Label = settled.label(key, votes_in(votes), asker)
-            return label.weight if label.value > 0 else label.reason or DISLIKED
-        if writer and rank != REVIEWED and not settled.keeps(key):
-            return TOO_MANY_OF_ONE
-        return 1.0
-
-    return judge

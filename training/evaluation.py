@@ -34,20 +34,31 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One of the models compared ("base", "current", "challenger", "memory", ...) and how it is asked."""
+    """One of the models compared ("base", "current", "challenger", "memory", ...) and how it is asked.
+
+    What an arm is asked `leaves` this machine where it is an API model: questions of private places are not put to it.
+    """
 
     name: str
     answer: Callable[[Sequence[Message]], Awaitable[Proposal]]
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """An example that no model was trained on; paraphrases of one question share `cluster`."""
+    """An example that no model was trained on; paraphrases of one question share `cluster`.
+
+    `private` says that its words stay on this machine, `label` is the topic that people gave it, or "". `rater` stands for
+    who wrote or chose the reference ("r3": the same for the same person in this evaluation), or "".
+    """
 
     id: str
     messages: tuple[Message, ...]
     reference: str
     cluster: str
+    private: bool = False
+    label: str = ""
+    rater: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,7 @@ class Row:
     answered: Answered
     cluster: str
     scores: Scores
+    rater: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,8 @@ async def evaluate(
 ) -> Sheet:
     """Ask every arm every example, one arm after the other so that none slows down another, and score the answers.
 
+    An arm whose questions leave this machine is not asked the private ones, and has no rows of them.
+
     `already` maps (arm, example id) to answers from an earlier, interrupted run (see `read_answered`); these are not
     asked again, except where they are errors. An arm that raises, or takes longer than `limit_s`, gets an empty answer
     with its error; after GIVE_UP_AFTER of these without one answer the rest is not asked. Cancellation passes through.
@@ -185,9 +199,10 @@ async def evaluate(
     rows: list[Row] = []
     with _Journal(record_to) as journal:
         for arm in arms:
-            asking = _Asking(arm, held_out, earlier, limit_s, journal, on_progress)
+            its = [example for example in held_out if not (arm.leaves and example.private)]
+            asking = _Asking(arm, its, earlier, limit_s, journal, on_progress)
             answers = await asking.all(concurrency)
-            rows += await asyncio.to_thread(_scored, answers, held_out)
+            rows += await asyncio.to_thread(_scored, answers, its)
     return Sheet(tuple(rows))
 
 
@@ -351,7 +366,7 @@ def _in_words(error: Exception) -> str:
 
 def _scored(answers: Sequence[Answered], held_out: Sequence[HeldOut]) -> list[Row]:
     return [
-        Row(answered, example.cluster, score(answered.text, example.reference))
+        Row(answered, example.cluster, score(answered.text, example.reference), example.rater)
         for answered, example in zip(answers, held_out, strict=True)
     ]
 
@@ -388,4 +403,4 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def _row_from_json(data: Mapping[str, Any]) -> Row:
-    return Row(Answered(**data["answered"]), data["cluster"], Scores(**data["scores"]))
+    return Row(Answered(**data["answered"]), data["cluster"], Scores(**data["scores"]), data.get("rater", ""))

@@ -11,17 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from storage.entries import question_hash
 from storage.feedback import Vote
 from storage.learnable import Learnable, LearnableDuel, LearnableEntry, LearningPlaces, Reviewed, spoken
 from storage.values import Message
 from training.guards import Quarantine, counted, kept_out
 from training.raters import DISLIKED, Label
+from training.wording import KEY_DIGITS, wording
 
 FROM_CORRECTION, FROM_RATING, FROM_ENTRY, FROM_DUEL = "correction", "rating", "entry", "duel"
 REVIEWED, CORRECTED, RATED, VERIFIED = range(4)
 """How much an example counts beside others of the same question; the lowest wins."""
-KEY_DIGITS = 32
 
 SWITCHED_OFF = "learning is switched off where it was said"
 ASKER = "the person who asked has not agreed"
@@ -39,7 +38,8 @@ class Example(NamedTuple):
     `id` is the Answer's or the Entry's. `turns` holds user and assistant messages only, the question last. `key` is the same
     for questions that differ in case, punctuation or spacing; `thread` joins phrasings of one question; `split` is "test" or
     "train" where it was declared. `votes` still have to be weighed where `rank` is RATED; `writer` is who wrote the answer,
-    "" where nobody of the team did. `said_at` is in microseconds since 1970.
+    "" where nobody of the team did. `said_at` is in microseconds since 1970, `compared` the question as `training.wording`
+    gives it, "" where nobody needed it yet.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Example(NamedTuple):
     asker: str = ""
     votes: tuple[Vote, ...] = ()
     writer: str = ""
+    compared: str = ""
 
     @property
     def question(self) -> str:
@@ -77,6 +78,7 @@ class Preference(NamedTuple):
     thread: str
     authors: tuple[str, ...]
     said_at: int = 0
+    compared: str = ""
 
     @property
     def question(self) -> str:
@@ -91,7 +93,8 @@ class Allowed:
     `nominated` tells whose words an entry holds that came of a nomination, by the nomination's id. Everybody there has
     allowed it; who is `refusing` by now has thought better of it. `reviews` is by the id of the answer or entry,
     `quarantine` what an admin has to look at first (`training.guards`). With `review_required` what people said here counts
-    only once somebody approved it; who imports a file has read it.
+    only once somebody approved it; who imports a file has read it. `languages` are the codes of those that datasets
+    are made from, any where there are none.
     """
 
     consenting: Collection[str]
@@ -101,6 +104,7 @@ class Allowed:
     reviews: Mapping[str, Reviewed] = field(default_factory=dict)
     quarantine: Quarantine = frozenset()
     review_required: bool = False
+    languages: tuple[str, ...] = ()
 
     def all_agreed(self, people: Iterable[str]) -> bool:
         """Whether each of them opted in."""
@@ -119,7 +123,7 @@ def by_majority(votes: Sequence[Vote], _asker: str) -> Label:
 
 def key_of(question: str) -> str:
     """What names a question: the same for questions that differ in case, punctuation or spacing."""
-    return question_hash(question)[:KEY_DIGITS]
+    return wording(question).key
 
 
 class Sieve:
@@ -127,7 +131,7 @@ class Sieve:
 
     def __init__(self, allowed: Allowed) -> None:
         self.allowed = allowed
-        self._verbatim: dict[bytes, tuple[str, ...] | None] = {}
+        self.verbatim: dict[bytes, tuple[str, ...] | None] = {}
         self.left_out: Counter[str] = Counter()
 
     def entries(self, page: Iterable[LearnableEntry]) -> list[Example]:
@@ -154,7 +158,7 @@ class Sieve:
     def _entry(self, entry: LearnableEntry) -> Example | None:
         authors = self._authors_of(entry)
         if entry.author or entry.nomination_id:
-            self._verbatim[_mark(entry.answer)] = authors
+            self.verbatim[_mark(entry.answer)] = authors
         review = self.allowed.reviews.get(entry.id)
         reason = self._why_not_entry(entry, authors, review)
         if reason or authors is None:
@@ -216,7 +220,7 @@ class Sieve:
             answer, origin, rank = said.correction, FROM_CORRECTION, CORRECTED
             authors.add(said.corrector)
         elif said.kind == "memory":
-            quoted = self._verbatim.get(_mark(said.text), ())
+            quoted = self.verbatim.get(_mark(said.text), ())
             if quoted is None:
                 self._out(AUTHOR)
                 return None
@@ -224,7 +228,9 @@ class Sieve:
         if review is not None:
             question, answer, rank = review.question or question, review.answer or answer, REVIEWED
             authors.update(_with_reviewer((), review))
-        key = key_of(said.question)  # an edit moves nothing out of the split where the question belongs
+        key, compared = wording(
+            said.question
+        )  # an edit moves nothing out of the split where the question belongs
         if review is None and (reason := self._why_quarantined(key, origin, said)):
             self._out(reason)
             return None
@@ -235,8 +241,11 @@ class Sieve:
             rank=rank,
             said_at=said.asked_at,
             asker=said.asker,
-            votes=tuple(counted(said.votes, self.allowed.quarantine)),
+            votes=said.votes
+            if not self.allowed.quarantine
+            else tuple(counted(said.votes, self.allowed.quarantine)),
             writer=said.corrector,
+            compared=compared if question == said.question else "",
         )
 
     def _why_quarantined(self, key: str, origin: str, said: Learnable) -> str:
@@ -350,6 +359,7 @@ def _improved(said: Learnable, example: Example) -> Preference | None:
         thread=said.thread,
         authors=example.authors,
         said_at=said.asked_at,
+        compared=example.compared,
     )
 
 

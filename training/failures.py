@@ -15,11 +15,38 @@ _FULL = (
     "PytorchStreamWriter failed",
     "inline_container",
 )
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "failed to map segment from shared object",
+    "std::bad_alloc",
+)
 
 
 class LossIsNotANumber(Exception):
     """The loss left the numbers at a step: nothing that comes after can be used."""
+
+
+class Diverged(Exception):
+    """The loss has been far above its beginning for many steps: what is learned now is worse than nothing."""
+
+    def __init__(self, began: float, now: float, step: int) -> None:
+        super().__init__(f"the loss began at {began:.3f} and is at {now:.3f} by step {step}, and stays there")
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Whether this, or what caused it, is "no memory left": the system's, torch's or the GPU's words for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if not isinstance(error, PublicError) and any(sign in str(error) for sign in _OUT_OF_MEMORY):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and memory_is_full(cause)
 
 
 def disk_is_full(error: BaseException) -> bool:
@@ -56,12 +83,12 @@ def in_plain_words(
             else "No checkpoint was written yet."
         )
         return f"The disk is full, so the model could not be saved. {kept} Free some space and train again."
-    if isinstance(error, LossIsNotANumber):
+    if isinstance(error, LossIsNotANumber | Diverged):
         return (
             f"Training went astray: {error}. The learning rate ({learning_rate}) is probably too high for this model; "
             "try a tenth of it."
         )
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
+    if memory_is_full(error):
         return (
             f"The memory is full. Choose a smaller batch_size (now {batch_size}), 4-bit quantization, "
             "or a smaller base model."

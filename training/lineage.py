@@ -15,7 +15,7 @@ from storage.identities import digest
 from storage.records import DatasetVersion, ModelVersion, ProviderFile
 from storage.store import Store
 from storage.tracing import Traced
-from training.dataset_files import BUFFER, ID_DIGITS, MANIFEST, PREFERENCE_ROWS, ROWS, lines_of, rows_of
+from training.dataset_files import BESIDE, BUFFER, ID_DIGITS, MANIFEST, ROWS, lines_of, rows_of
 
 LINK = re.compile(r"https://[\w.-]+/archives/([CDG][A-Z0-9]+)/p(\d{10})(\d{6})")
 PLACE = re.compile(r"([CDG][A-Z0-9]+)/(\d+\.\d+)")
@@ -112,7 +112,7 @@ def _rows_with(path: Path, marks: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield from rows_of(path)
         return
     wanted = [f'"{mark}"'.encode() for mark in marks]
-    for file in (path / ROWS, path / PREFERENCE_ROWS):
+    for file in (path / name for name in (ROWS, *BESIDE) if (path / name).exists()):
         with file.open("rb", buffering=BUFFER) as lines:
             if any(mark in line for line in lines for mark in wanted):
                 yield from lines_of(file)

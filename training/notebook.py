@@ -23,6 +23,8 @@ class Notebook:
     progress: TextIO
     began: float
     stop_requested: bool = False
+    rank: int = 0  # of several processes that train together; the first one alone writes
+    ranks: int = 1
     result: TrainingResult = field(default_factory=lambda: TrainingResult(Status.FAILED, ""))
 
     def tell(self, event: Event, step: int = 0, max_steps: int = 0, **facts: Any) -> None:

@@ -1,58 +1,48 @@
-"""Whether a challenger may replace the current model: intervals on paired differences, and a verdict with three outcomes.
+"""Whether a challenger may replace the current model: a verdict with three outcomes, by rules agreed beforehand.
 
-Everything here is pure: numbers in, a value out. It knows no database, no clock and no Slack, promotes nothing itself,
-and never calls a gain what the evidence does not carry.
+Everything here is pure: a sheet and its specification in, a value out. It knows no database, no clock and no Slack, promotes
+nothing itself, and never calls a gain what the evidence does not carry.
+
+Promoted is who is not worse in any metric (non-inferiority within the margin) and better on the declared axis, where the
+tests are paired by question, count a cluster and a person once, and stay within what this look may take of the quarter's
+budget.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from training import promotion_words as words
+from training.differences import (
+    Difference,
+    Interval,
+    chances,
+    clusters_for,
+    detectable,
+    holm,
+    paired_bootstrap,
+)
+from training.specification import Axis, GuardLimits, OverMemory, Specification
+from training.two_ways import people_in, two_way_chances
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from training.evaluation import ArmScores, Row, Sheet
 
-    from training.evaluation import Sheet
+__all__ = [
+    "Difference",
+    "GuardLimits",
+    "Interval",
+    "Outcome",
+    "Specification",
+    "Test",
+    "Verdict",
+    "judge",
+    "paired_bootstrap",
+]
 
-_NORMAL = NormalDist()
-_POWER = 0.80
-_FEWEST_CLUSTERS = 6  # with five, all of them favour the better of two equal models once in 32 times
-_CELLS_AT_ONCE = 1_000_000  # resampled clusters held in memory together: about 16 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval; `level` is its nominal coverage, for example 0.95."""
-
-    low: float
-    high: float
-    level: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The mean of paired differences with its interval: `n` pairs in `clusters` groups that count as one piece of evidence.
-
-    `spread` is the standard deviation that one cluster adds to the mean, so that the standard error is
-    `spread / sqrt(clusters)`; 0.0 where there are fewer than two clusters.
-    """
-
-    mean: float
-    interval: Interval
-    n: int
-    clusters: int
-    spread: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `Difference.from_json` gives the same value back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Difference":
-        return cls(**{**data, "interval": Interval(**data["interval"])})
+CHALLENGER, MEMORY = "challenger", "memory"
 
 
 class Outcome(StrEnum):
@@ -62,34 +52,24 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Guards:
-    """What must not get worse for the sake of a score. `latency_ratio` is the challenger's median seconds over the
-    current model's (None where nothing was timed); the rates are shares 0..1 of the challenger's held-out answers."""
+class Test:
+    """One metric: challenger minus current, the chance of such a gain between equal models (`p_better`, after Holm's
+    correction `p_holm`), and of such a result by a model worse by the margin (`p_not_worse`)."""
 
-    latency_ratio: float | None = None
-    error_rate: float = 0.0
-    empty_rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class GuardLimits:
-    """The most that each guard may show; more than that and the current model stays.
-
-    Slowness counts only where people notice it: a median below `noticeable_s` seconds is never held against a challenger
-    (a base that says little is quickly done, and twice nothing is nothing).
-    """
-
-    latency_ratio: float = 2.0
-    noticeable_s: float = 5.0
-    error_rate: float = 0.02
-    empty_rate: float = 0.02
+    metric: str
+    mean: float
+    p_better: float
+    p_holm: float
+    p_not_worse: float
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the evidence says, with its reason in one plain sentence; `more_needed` is 0 unless evidence is missing.
+    """What the evidence says, with its reason in plain sentences; `more_needed` is 0 unless evidence is missing.
 
-    `gain` is challenger minus current and `over_memory` challenger minus memory, in `metric`; None where not compared.
+    `gain` is challenger minus current and `over_memory` challenger minus memory (where memory had an answer), in `metric`;
+    None where not compared. `detectable` is the smallest difference that would have been found in 4 of 5 cases. `spent` is
+    what this look took of the quarter's budget, `specification` the hash of what was agreed.
     """
 
     outcome: Outcome
@@ -98,13 +78,21 @@ class Verdict:
     metric: str = "token_f1"
     gain: Difference | None = None
     over_memory: Difference | None = None
+    tests: tuple[Test, ...] = ()
+    detectable: float = 0.0
+    axis: Axis = Axis.QUALITY
+    alpha: float = 0.0
+    spent: float = 0.0
+    specification: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `Verdict.from_json` gives the same value back."""
-        return asdict(self) | {"outcome": self.outcome.value}
+        told = asdict(self) | {"outcome": self.outcome.value, "axis": self.axis.value}
+        return told | {"tests": list(told["tests"])}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Verdict":
+    def from_json(cls, data: Mapping[str, Any]) -> "Verdict":
+        """Also of a verdict from before specifications."""
         gain, over_memory = data["gain"], data["over_memory"]
         return cls(
             **{
@@ -112,263 +100,299 @@ class Verdict:
                 "outcome": Outcome(data["outcome"]),
                 "gain": Difference.from_json(gain) if gain else None,
                 "over_memory": Difference.from_json(over_memory) if over_memory else None,
+                "tests": tuple(Test(**each) for each in data.get("tests", ())),
+                "axis": Axis(data.get("axis", Axis.QUALITY)),
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """What was agreed before the answers were looked at.
+class _Evidence:
+    """What the sheet shows, worked out once."""
 
-    `margin` (0..1) is the smallest gain worth a change, `minimum` the fewest held-out answers that are looked at, and
-    `held_out_share` the share of rated answers that becomes held-out, by which "N more rated answers" is worked out.
-    """
-
-    metric: str = "token_f1"
-    margin: float = 0.02
-    minimum: int = 20
-    held_out_share: float = 1.0
-    limits: GuardLimits = GuardLimits()
-
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out_share <= 1:
-            raise ValueError(f"held_out_share must be above 0 and at most 1, not {self.held_out_share}")
-        if self.margin <= 0 or self.minimum < 1:
-            raise ValueError(f"margin and minimum must be above 0, not {self.margin} and {self.minimum}")
+    gain: Difference
+    tests: tuple[Test, ...]
+    over_memory: Difference | None
+    guard: str
+    people: int
 
 
-def paired_bootstrap(
-    differences: Sequence[float],
-    clusters: Sequence[str],
-    *,
-    level: float = 0.95,
-    resamples: int = 4000,
-    seed: int = 0,
-) -> Difference:
-    """The mean of paired differences and an interval from resampling whole clusters.
-
-    Paraphrases of one thread are one cluster: they stand or fall together, and drawing them one by one would take them
-    for independent evidence. The interval is Hesterberg's expanded percentile interval ("What Teachers Should Know about
-    the Bootstrap", 2015): percentiles moved outwards as Student's t does, because the plain ones are too narrow for few
-    clusters. tests/test_promotion.py measures false promotions of an equal model and coverage; the limit it cannot lift:
-    where one rare big loss balances many small gains, 20 answers may simply not contain the loss.
-
-    A single cluster says nothing: its interval is the whole range of a difference of scores, -1 to 1. Deterministic for a
-    seed and independent of the order of the pairs. Raises ValueError for no or unequal input.
-    """
-    if len(differences) != len(clusters):
-        raise ValueError(f"{len(differences)} differences but {len(clusters)} clusters; they are pairs")
-    if not differences:
-        raise ValueError("a difference needs at least one pair of answers")
-    sums, sizes = _by_cluster(differences, clusters)
-    mean = math.fsum(sums) / len(differences)
-    if len(sums) < 2:
-        return Difference(mean, Interval(-1.0, 1.0, level), len(differences), 1, 0.0)
-    low, high = _expanded_percentiles(sums, sizes, level, resamples, seed)
-    interval = Interval(min(low, mean), max(high, mean), level)
-    return Difference(mean, interval, len(differences), len(sums), _spread(sums, sizes, mean))
-
-
-def verdict(
-    gain: Difference,
-    over_memory: Difference | None = None,
-    guards: Guards | None = None,
-    rule: Rule | None = None,
+def judge(
+    sheet: "Sheet", specification: Specification | None = None, *, beside: Mapping[str, Any] | None = None
 ) -> Verdict:
-    """Promote, keep, or not enough evidence. `gain` is challenger minus current, `over_memory` challenger minus memory
-    (None: there was no memory arm).
+    """The verdict on the sheet's "challenger" against the arm that the specification names.
 
-    Promoted only if the whole interval lies above zero; kept if a guard fails or the whole interval lies below the
-    margin; else more answers are needed. Memory never stops a promotion, but the reason says when it is as good or better.
+    `beside` are the sheet's further parts as JSON ("judge", "probes", "refusals"), where there are any.
     """
-    outcome, reason, more_needed = _decide(gain, over_memory, guards or Guards(), rule := rule or Rule())
-    return Verdict(outcome, reason, more_needed, rule.metric, gain, over_memory)
+    agreed = specification or Specification()
+    decided = _judged(sheet, agreed, beside or {})
+    return replace(
+        decided, metric=agreed.metric, axis=agreed.axis, alpha=agreed.alpha, specification=agreed.sha256
+    )
 
 
-def judge(sheet: "Sheet", *, current: str = "current", rule: Rule | None = None) -> Verdict:
-    """The verdict on the sheet's "challenger" against the arm named `current`, with its "memory" arm where it has one."""
-    rule = rule or Rule()
-    challenger, serving = sheet.arm("challenger"), sheet.arm(current)
+def _judged(sheet: "Sheet", agreed: Specification, beside: Mapping[str, Any]) -> Verdict:
+    challenger, serving = sheet.arm(CHALLENGER), sheet.arm(agreed.against)
     for arm in (challenger, serving):
         if arm.failed:
-            reason = (
-                f"The current model stays: there was nothing to compare, because {arm.name} {arm.failed}."
-            )
-            return Verdict(Outcome.KEEP, reason, metric=rule.metric)
-    noticed = challenger.latency_p50_s > rule.limits.noticeable_s and serving.latency_p50_s > 0
-    ratio = challenger.latency_p50_s / serving.latency_p50_s if noticed else None
-    memory = any(arm.name == "memory" and not arm.failed for arm in sheet.arms)
-    return verdict(
-        sheet.difference("challenger", current, rule.metric),
-        sheet.difference("challenger", "memory", rule.metric) if memory else None,
-        Guards(ratio, challenger.error_rate, challenger.empty_rate),
-        rule,
+            return Verdict(Outcome.KEEP, words.nothing_to_compare(arm.name, arm.failed))
+    evidence = _evidence(sheet, agreed, beside)
+    decided = _decide(sheet, evidence, agreed, beside)
+    found = detectable(evidence.gain.spread, evidence.gain.clusters, agreed.per_metric)
+    return replace(
+        decided,
+        gain=evidence.gain,
+        over_memory=evidence.over_memory,
+        tests=evidence.tests,
+        detectable=found,
     )
 
 
-def more_clusters_needed(gain: Difference, margin: float) -> int:
+def _evidence(sheet: "Sheet", agreed: Specification, beside: Mapping[str, Any]) -> _Evidence:
+    pairs = _pairs(sheet, CHALLENGER, agreed.against)
+    clusters = [ours.cluster for ours, _ in pairs]
+    differences = {metric: _differences(pairs, metric) for metric in agreed.metrics}
+    raters = [ours.rater for ours, _ in pairs]
+    better = _both_ways(differences, clusters, raters, agreed)
+    not_worse = _both_ways(differences, clusters, raters, agreed, margin=agreed.margin)
+    corrected = holm(better)
+    tests = tuple(
+        Test(
+            metric,
+            math.fsum(values) / len(values),
+            better[metric],
+            corrected[metric],
+            not_worse[metric],
+        )
+        for metric, values in differences.items()
+    )
+    gain = paired_bootstrap(differences[agreed.metric], clusters, level=agreed.level, seed=agreed.seed)
+    guard = _failed_guard(sheet, agreed, beside)
+    return _Evidence(gain, tests, _over_memory(sheet, agreed), guard, people_in(raters))
+
+
+def _both_ways(
+    differences: Mapping[str, Sequence[float]],
+    clusters: Sequence[str],
+    raters: Sequence[str],
+    agreed: Specification,
+    *,
+    margin: float = 0.0,
+) -> dict[str, float]:
+    """The chances by thread, or those by thread and person where these object more."""
+    swapped = chances(differences, clusters, margin=margin, resamples=agreed.resamples, seed=agreed.seed)
+    crossed = two_way_chances(differences, clusters, raters, margin=margin)
+    return {metric: max(p, crossed[metric]) for metric, p in swapped.items()}
+
+
+def _decide(sheet: "Sheet", evidence: _Evidence, agreed: Specification, beside: Mapping[str, Any]) -> Verdict:
+    gain = evidence.gain
+    if gain.n < agreed.minimum or gain.clusters < agreed.fewest_clusters:
+        return _too_few(gain, agreed)
+    if evidence.guard:
+        return Verdict(Outcome.KEEP, words.kept(evidence.guard))
+    if blocked := _blocked_by_memory(evidence.over_memory, agreed):
+        return Verdict(Outcome.KEEP, words.kept(blocked))
+    if agreed.axis is Axis.QUALITY:
+        return replace(_on_quality(evidence, agreed), spent=agreed.alpha)
+    return replace(_on_other_axis(sheet, evidence, agreed, beside), spent=agreed.alpha)
+
+
+def _on_quality(evidence: _Evidence, agreed: Specification) -> Verdict:
+    gain = evidence.gain
+    told = words.evidence(gain, agreed.metric)
+    if gain.interval.high < agreed.worthwhile:
+        return Verdict(Outcome.KEEP, words.kept(f"{words.no_gain(gain, agreed.worthwhile)} ({told})"))
+    better = [test for test in evidence.tests if test.p_holm <= agreed.alpha]
+    if better and gain.mean > 0 and _not_worse(evidence, agreed):
+        memory = words.beside_memory(evidence.over_memory)
+        return Verdict(Outcome.PROMOTE, words.better(gain, told, memory) + words.few_people(evidence.people))
+    return _undecided(gain, agreed)
+
+
+def _on_other_axis(
+    sheet: "Sheet", evidence: _Evidence, agreed: Specification, beside: Mapping[str, Any]
+) -> Verdict:
+    """Not worse in quality comes first; then cheaper, faster, or preferred by the judge."""
+    gain = evidence.gain
+    if gain.interval.high < -agreed.margin:
+        return Verdict(Outcome.KEEP, words.kept(words.no_gain(gain, agreed.worthwhile)))
+    differences, clusters, saved = _axis(sheet, agreed, beside)
+    if not differences:
+        return Verdict(Outcome.KEEP, words.kept(words.not_measured(agreed.axis)))
+    if saved <= (0.0 if agreed.axis is Axis.JUDGE else agreed.worthwhile_saving):
+        return Verdict(Outcome.KEEP, words.kept(words.no_saving(agreed.axis, saved)))
+    p = chances({"axis": differences}, clusters, resamples=agreed.resamples, seed=agreed.seed)["axis"]
+    if p <= agreed.alpha and _not_worse(evidence, agreed):
+        told = words.evidence(gain, agreed.metric)
+        memory = words.beside_memory(evidence.over_memory)
+        reason = words.better_on(agreed.axis, saved, agreed.margin, told, memory)
+        return Verdict(Outcome.PROMOTE, reason + words.few_people(evidence.people))
+    return _undecided(gain, agreed)
+
+
+def _axis(
+    sheet: "Sheet", agreed: Specification, beside: Mapping[str, Any]
+) -> tuple[list[float], list[str], float]:
+    """Paired differences on the declared axis (above 0 is better), their clusters, and the gain as a share."""
+    if agreed.axis is Axis.JUDGE:
+        pairs = judged_pairs(sheet, beside, agreed.against)
+        scores = [score for score, _ in pairs]
+        return scores, [cluster for _, cluster in pairs], math.fsum(scores) / max(1, len(scores))
+    rows = [
+        (ours, theirs)
+        for ours, theirs in _pairs(sheet, CHALLENGER, agreed.against)
+        if not ours.answered.error and not theirs.answered.error
+    ]
+    name = "cost_usd" if agreed.axis is Axis.COST else "seconds"
+    spent = [(getattr(ours.answered, name), getattr(theirs.answered, name)) for ours, theirs in rows]
+    before = math.fsum(theirs for _, theirs in spent)
+    if not before:
+        return [], [], 0.0
+    differences = [theirs - ours for ours, theirs in spent]
+    return differences, [ours.cluster for ours, _ in rows], math.fsum(differences) / before
+
+
+def judged_pairs(sheet: "Sheet", beside: Mapping[str, Any], against: str) -> list[tuple[float, str]]:
+    """What an LLM judge preferred, question by question: +1 the challenger, -1 `against`, 0 a tie; with the cluster.
+
+    Nothing where the judge compared other arms.
+    """
+    told = beside.get("judge") or {}
+    if (told.get("arm", CHALLENGER), told.get("against", against)) != (CHALLENGER, against):
+        return []
+    clusters = {row.answered.example: row.cluster for row in sheet.rows}
+    scores = {"win": 1.0, "tie": 0.0, "loss": -1.0}
+    pairs = told.get("pairs") or ()
+    found = [(scores.get(str(pair.get("verdict"))), str(pair.get("example"))) for pair in pairs]
+    return [
+        (score, clusters[example]) for score, example in found if score is not None and example in clusters
+    ]
+
+
+def _not_worse(evidence: _Evidence, agreed: Specification) -> bool:
+    return all(test.p_not_worse <= agreed.alpha for test in evidence.tests)
+
+
+def _too_few(gain: Difference, agreed: Specification) -> Verdict:
+    held_out = max(agreed.minimum - gain.n, agreed.fewest_clusters - gain.clusters)
+    more = as_rated_answers(held_out, agreed.held_out_share)
+    return Verdict(
+        Outcome.NOT_ENOUGH_EVIDENCE,
+        words.too_few(gain, agreed.minimum, agreed.fewest_clusters, more),
+        more,
+    )
+
+
+def _undecided(gain: Difference, agreed: Specification) -> Verdict:
+    held_out = more_clusters_needed(gain, agreed) * gain.n / gain.clusters
+    more = as_rated_answers(held_out, agreed.held_out_share)
+    found = detectable(gain.spread, gain.clusters, agreed.per_metric)
+    passed_alone = gain.interval.low > 0
+    reason = words.undecided(gain, agreed.metric, more, found, alpha=agreed.alpha, alone=passed_alone)
+    return Verdict(Outcome.NOT_ENOUGH_EVIDENCE, reason, more)
+
+
+def more_clusters_needed(gain: Difference, agreed: Specification) -> int:
     """How many more clusters would decide with 80 % power if the true difference is the one observed.
 
-    It is decided once the observed mean is told from zero (promote) or from the margin (keep), whichever comes sooner.
+    It is decided once the observed mean is told from zero (promote) or from what is worth a change (keep), whichever comes
+    sooner.
     """
-    factor = _NORMAL.inv_cdf(0.5 + gain.interval.level / 2) + _NORMAL.inv_cdf(_POWER)
-    gap = max(gain.mean, margin - gain.mean)
-    return max(1, math.ceil((factor * gain.spread / gap) ** 2) - gain.clusters)
+    ways = []
+    if gain.mean > 0:
+        ways.append(clusters_for(gain.mean, gain.spread, agreed.per_metric))
+    if gain.mean < agreed.worthwhile:
+        ways.append(clusters_for(agreed.worthwhile - gain.mean, gain.spread, (1 - agreed.level) / 2))
+    return max(1, min(ways) - gain.clusters)
 
 
-def _by_cluster(differences: Sequence[float], clusters: Sequence[str]) -> tuple[list[float], list[int]]:
-    groups: dict[str, list[float]] = {}
-    for difference, cluster in zip(differences, clusters, strict=True):
-        groups.setdefault(cluster, []).append(difference)
-    ordered = [groups[name] for name in sorted(groups)]
-    return [math.fsum(group) for group in ordered], [len(group) for group in ordered]
-
-
-def _spread(sums: Sequence[float], sizes: Sequence[int], mean: float) -> float:
-    count = len(sums)
-    squares = math.fsum((s - mean * n) ** 2 for s, n in zip(sums, sizes, strict=True))
-    return math.sqrt(squares * count / (count - 1)) / sum(sizes) * math.sqrt(count)
-
-
-def _expanded_percentiles(
-    sums: Sequence[float], sizes: Sequence[int], level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    import numpy as np
-
-    count = len(sums)
-    tail = _NORMAL.cdf(-math.sqrt(count / (count - 1)) * _student_quantile(0.5 + level / 2, count - 1))
-    means = _resampled_means(
-        np.asarray(sums), np.asarray(sizes, dtype=float), resamples, np.random.default_rng(seed)
-    )
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _resampled_means(
-    sums: "NDArray[np.float64]", sizes: "NDArray[np.float64]", resamples: int, rng: "np.random.Generator"
-) -> "NDArray[np.float64]":
-    import numpy as np
-
-    count = len(sums)
-    rows = max(1, _CELLS_AT_ONCE // count)
-    parts = []
-    for start in range(0, resamples, rows):
-        drawn = rng.integers(0, count, (min(rows, resamples - start), count))
-        parts.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    return np.concatenate(parts)
-
-
-def _student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t, exact for 1 and 2 degrees of freedom, else by the Cornish-Fisher expansion (Abramowitz and
-    Stegun 26.7.5); within 3 % at 3 degrees of freedom and 0.1 % from 6 on, for the levels that are used here."""
-    if freedom == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if freedom == 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = _NORMAL.inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
-
-
-def _decide(
-    gain: Difference, over_memory: Difference | None, guards: Guards, rule: Rule
-) -> tuple[Outcome, str, int]:
-    if gain.n < rule.minimum or gain.clusters < _FEWEST_CLUSTERS:
-        return _too_few(gain, rule)
-    if failed := _failed_guard(guards, rule.limits):
-        return Outcome.KEEP, f"The current model stays: {failed}.", 0
-    evidence = _evidence(gain, rule)
-    if gain.interval.high < rule.margin:
-        return Outcome.KEEP, f"The current model stays: {_no_gain(gain, rule)} ({evidence}).", 0
-    if gain.interval.low > 0:
-        memory = _beside_memory(over_memory)
-        better = (
-            f"The challenger is better than the current model by {_points(gain.mean)} ({evidence}){memory}."
-        )
-        return Outcome.PROMOTE, better, 0
-    return _undecided(gain, rule)
-
-
-def _too_few(gain: Difference, rule: Rule) -> tuple[Outcome, str, int]:
-    more = _as_rated_answers(max(rule.minimum - gain.n, _FEWEST_CLUSTERS - gain.clusters), rule)
-    reason = (
-        f"Not enough evidence yet: {_count(gain.n, 'held-out answer')} to {_count(gain.clusters, 'different question')}, "
-        f"at least {rule.minimum} to {_FEWEST_CLUSTERS} are needed; about {_count(more, 'more rated answer')}."
-    )
-    return Outcome.NOT_ENOUGH_EVIDENCE, reason, more
-
-
-def _undecided(gain: Difference, rule: Rule) -> tuple[Outcome, str, int]:
-    held_out = more_clusters_needed(gain, rule.margin) * gain.n / gain.clusters
-    more = _as_rated_answers(held_out, rule)
-    reason = (
-        f"Not enough evidence yet: the difference is {_signed(gain.mean)} ({_evidence(gain, rule)}), which may be chance; "
-        f"about {_count(more, 'more rated answer')} would decide it."
-    )
-    return Outcome.NOT_ENOUGH_EVIDENCE, reason, more
-
-
-def _as_rated_answers(held_out: float, rule: Rule) -> int:
+def as_rated_answers(held_out: float, share: float) -> int:
     """Rounded up to two figures: it is an estimate and should look like one."""
-    exact = math.ceil(held_out / rule.held_out_share - 1e-9)
+    exact = math.ceil(held_out / share - 1e-9)
     step = int(10 ** max(0, len(str(exact)) - 2))
     return math.ceil(exact / step) * step
 
 
-def _failed_guard(guards: Guards, limits: GuardLimits) -> str:
-    if guards.error_rate > limits.error_rate:
-        return f"the challenger failed on {guards.error_rate:.0%} of the questions (allowed: {limits.error_rate:.0%})"
-    if guards.empty_rate > limits.empty_rate:
-        return f"{guards.empty_rate:.0%} of the challenger's answers are empty (allowed: {limits.empty_rate:.0%})"
-    if guards.latency_ratio is not None and guards.latency_ratio > limits.latency_ratio:
-        slower = f"the challenger takes {guards.latency_ratio:.1f} times as long as the current model"
-        return f"{slower} (allowed: {limits.latency_ratio:.1f} times)"
-    return ""
+# --- What must not get worse --------------------------------------------------------------------------------
 
 
-def _no_gain(gain: Difference, rule: Rule) -> str:
-    if gain.interval.high < 0:
-        return f"the challenger is worse by {_points(-gain.mean)}"
-    if gain.interval.low > 0:
-        return (
-            f"the challenger is better, but by less than the {_points(rule.margin)} that are worth a change"
-        )
-    return f"the challenger is not better by the {_points(rule.margin)} that are worth a change"
+def _failed_guard(sheet: "Sheet", agreed: Specification, beside: Mapping[str, Any]) -> str:
+    challenger, serving, limits = sheet.arm(CHALLENGER), sheet.arm(agreed.against), agreed.limits
+    if blocked := (beside.get("probes") or {}).get("blocked"):
+        return words.probes(blocked)
+    if challenger.error_rate > limits.error_rate:
+        return words.fails(challenger.error_rate, limits.error_rate)
+    if challenger.empty_rate > limits.empty_rate:
+        return words.empty(challenger.empty_rate, limits.empty_rate)
+    if refused := _refuses_more(beside, agreed):
+        return refused
+    return _too_slow(challenger, serving, limits) or _too_dear(challenger, serving, limits)
 
 
-def _beside_memory(gain: Difference | None) -> str:
-    if gain is None:
+def _too_slow(challenger: "ArmScores", serving: "ArmScores", limits: GuardLimits) -> str:
+    if challenger.latency_p50_s <= limits.noticeable_s or not serving.latency_p50_s:
         return ""
-    if gain.interval.low > 0:
-        return f", and better than memory by {_points(gain.mean)}"
-    if gain.interval.high < 0:
-        return f", but memory is still better than the challenger by {_points(-gain.mean)}"
-    return (
-        f", but no better than memory as far as can be told (difference {_signed(gain.mean)}, {_range(gain)})"
+    ratio = challenger.latency_p50_s / serving.latency_p50_s
+    return words.slow(ratio, limits.latency_ratio) if ratio > limits.latency_ratio else ""
+
+
+def _too_dear(challenger: "ArmScores", serving: "ArmScores", limits: GuardLimits) -> str:
+    ours, theirs = 1000 * challenger.cost_usd / challenger.n, 1000 * serving.cost_usd / serving.n
+    if ours <= limits.noticeable_usd or ours <= limits.cost_ratio * theirs:
+        return ""
+    return words.dear(ours, theirs, limits.cost_ratio)
+
+
+def _refuses_more(beside: Mapping[str, Any], agreed: Specification) -> str:
+    refusals = beside.get("refusals") or {}
+    ours, theirs = _share(refusals.get(CHALLENGER)), _share(refusals.get(agreed.against))
+    if ours - theirs <= agreed.limits.refusals_more:
+        return ""
+    return words.refuses(ours, theirs)
+
+
+def _share(told: Any) -> float:
+    """A share, also where it is told as a count of so many."""
+    if isinstance(told, Mapping):
+        return float(told.get("share", told.get("refused", 0) / max(1, told.get("n", 1))))
+    return float(told or 0.0)
+
+
+def _over_memory(sheet: "Sheet", agreed: Specification) -> Difference | None:
+    """Challenger minus memory on the questions to which memory had an answer; None where it had none to compare."""
+    arms = {arm.name: arm for arm in sheet.arms}
+    if MEMORY not in arms or arms[MEMORY].failed:
+        return None
+    pairs = [
+        pair
+        for pair in _pairs(sheet, CHALLENGER, MEMORY)
+        if not pair[1].answered.error and pair[1].answered.text.strip()
+    ]
+    if not pairs:
+        return None
+    clusters = [ours.cluster for ours, _ in pairs]
+    return paired_bootstrap(
+        _differences(pairs, agreed.metric), clusters, level=agreed.level, seed=agreed.seed
     )
 
 
-def _evidence(gain: Difference, rule: Rule) -> str:
-    return f"{rule.metric.replace('_', ' ')}, {_range(gain)}, {_count(gain.n, 'held-out answer')}"
+def _blocked_by_memory(over_memory: Difference | None, agreed: Specification) -> str:
+    """Why memory stands in the way. A difference that may be chance is held against a challenger only where it must beat
+    memory: who must not be worse is innocent until the whole interval lies below zero."""
+    if over_memory is None or over_memory.clusters < agreed.fewest_clusters:
+        return ""
+    if agreed.memory is not OverMemory.SAY and over_memory.interval.high < 0:
+        return words.memory_better(over_memory)
+    if agreed.memory is OverMemory.BETTER and over_memory.interval.low <= 0:
+        return words.memory_as_good(over_memory)
+    return ""
 
 
-def _range(gain: Difference) -> str:
-    low, high = gain.interval.low, gain.interval.high
-    return f"{gain.interval.level:.0%} interval {100 * low:+.1f} to {100 * high:+.1f}"
+def _pairs(sheet: "Sheet", a: str, b: str) -> "list[tuple[Row, Row]]":
+    others = {row.answered.example: row for row in sheet.rows_of(b)}
+    return [(row, others[row.answered.example]) for row in sheet.rows_of(a)]
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points"
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f} points"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _differences(pairs: "Sequence[tuple[Row, Row]]", metric: str) -> list[float]:
+    return [getattr(ours.scores, metric) - getattr(theirs.scores, metric) for ours, theirs in pairs]

@@ -1,8 +1,10 @@
 """The trainer: one fine-tune, told from top to bottom. `python -m training.qlora RUN_DIR [--resume]`.
 
-It reads RUN_DIR/job.json and the frozen dataset, trains a LoRA adapter on the base model (held in 4 bits, or as it
-is), and leaves the adapter in safetensors and result.json. It shares `training.rundir` with the bot and nothing else: it
-opens no database, talks to no network unless the job allows downloads, and runs no code that a model brings along.
+It reads RUN_DIR/job.json and the frozen dataset, trains an adapter on the base model (held in 4 bits, or as it is) in one
+stage or two (SFT, then DPO or KTO; `training.method` says which and why), and leaves the adapter in safetensors with its
+card, and result.json. The trainers themselves are in `training.trainers`. It shares `training.rundir` with the bot and
+nothing else: it opens no database, talks to no network unless the job allows downloads, and runs no code that a model
+brings along.
 
 Exit codes: 0 result.json says done (or cancelled); 1 it says failed; 3 another trainer is at work in RUN_DIR; 75 stopped
 by SIGTERM, with a checkpoint to resume from and no result.json.
@@ -12,44 +14,58 @@ torch and its friends, which take seconds to import, come in the middle: a SIGTE
 
 import argparse
 import contextlib
-import hashlib
+import json
 import logging
-import math
 import os
 import shutil
 import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storage.errors import PublicError
 from training import rundir
-from training.chat import PLAIN_CHAT_TEMPLATE
-from training.failures import LossIsNotANumber, cannot_load, disk_is_full, in_plain_words
+from training.adapter_card import adapter_card
+from training.failures import in_plain_words
+from training.material import Rows, Taught, nothing, read_taught
+from training.memory import squeezed
+from training.method import Adapter, Method, adapter_named, choose
 from training.notebook import Notebook, Stopped
 from training.plan import Machine, Plan, plan
-from training.rows import IGNORED, Row, choose_watched, read_conversations, row
+from training.room import free_bytes
+from training.rows import (
+    IGNORED,
+    PairRow,
+    Row,
+    ThumbRow,
+    choose_watched,
+    pair_row,
+    row,
+    thumb_row,
+)
 from training.rundir import Event, Job, Quantization, Status
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-    from trl import SFTTrainer
-
 STACK = ("torch", "transformers", "peft", "bitsandbytes", "trl")
-TOLD_EVERY_S = 0.5  # a tiny model makes twenty steps a second; nobody reads that many lines
+SPLITS = ("train", "validation")
+WAITED_EVERY_S = 0.5  # for a device; a SIGTERM meanwhile is heard as soon
 
 
 # --- 1. The signal, the lock, the job, and how it can end ------------------------------------------------------
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code, once the run directory says what happened."""
+def main(arguments: Sequence[str] | None = None, *, rank: int = 0, ranks: int = 1) -> int:
+    """The exit code, once the run directory says what happened.
+
+    Of `ranks` processes that train together (`training.trainers.together`) the one of rank 0 keeps the directory.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m training.qlora", description="Fine-tune as job.json says."
     )
@@ -62,38 +78,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not run_dir.is_dir():
         print(f"{run_dir} does not exist. Name the directory that holds job.json.", file=sys.stderr)
         return rundir.EXIT_FAILED
+    if rank:
+        return follow(run_dir, rank, ranks, resume=asked.resume)
     try:
         held = rundir.lock(run_dir)
     except rundir.AlreadyTraining as busy:
         print(busy, file=sys.stderr)
         return rundir.EXIT_LOCKED
     try:
-        return run(run_dir, resume=asked.resume)
+        return run(run_dir, resume=asked.resume, ranks=ranks)
     finally:
         os.close(held)
 
 
-def run(run_dir: Path, *, resume: bool) -> int:
+def run(run_dir: Path, *, resume: bool, ranks: int = 1) -> int:
     """One run from its first line to its result. The caller holds the lock."""
     earlier = rundir.read_result(run_dir)
     if resume and earlier is not None and earlier.status is Status.DONE:
         return rundir.EXIT_DONE
     if not resume:
-        shutil.rmtree(run_dir / rundir.CHECKPOINTS, ignore_errors=True)
-        shutil.rmtree(run_dir / rundir.ADAPTER, ignore_errors=True)
+        for stage in Method:
+            shutil.rmtree(rundir.checkpoints(run_dir, stage), ignore_errors=True)
+        for folder in (rundir.ADAPTER, rundir.STAGES, rundir.SWEEP):
+            shutil.rmtree(run_dir / folder, ignore_errors=True)
         (run_dir / rundir.PROGRESS).unlink(missing_ok=True)
     (run_dir / rundir.RESULT).unlink(missing_ok=True)
     with (run_dir / rundir.PROGRESS).open("a", encoding="utf-8") as progress:
-        notebook = Notebook(run_dir, progress, time.monotonic())
+        notebook = Notebook(run_dir, progress, time.monotonic(), ranks=ranks)
 
         def hear(_number: int, _frame: object) -> None:
             notebook.stop_requested = True
 
+        if threading.current_thread() is not threading.main_thread():
+            return _conclude(
+                notebook
+            )  # a worker of Ray: signals are the cluster's, `cancel` in the directory is ours
         before = signal.signal(signal.SIGTERM, hear)
         try:
             return _conclude(notebook)
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def follow(run_dir: Path, rank: int, ranks: int, *, resume: bool) -> int:
+    """A process beside the first one: it learns along, and leaves all writing to that one."""
+    earlier = rundir.read_result(run_dir)
+    if resume and earlier is not None and earlier.status is Status.DONE:
+        return rundir.EXIT_DONE
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        try:
+            train(
+                Notebook(run_dir, nowhere, time.monotonic(), rank=rank, ranks=ranks), rundir.read_job(run_dir)
+            )
+        except Stopped:
+            return rundir.EXIT_STOPPED
+        except PublicError:
+            return rundir.EXIT_FAILED  # the first one says it
+    return rundir.EXIT_DONE
 
 
 def _conclude(notebook: Notebook) -> int:
@@ -115,7 +156,8 @@ def _conclude(notebook: Notebook) -> int:
 
 
 def _why(error: Exception, notebook: Notebook) -> str:
-    kept = rundir.last_good_checkpoint(notebook.run_dir)
+    found = (rundir.last_good_checkpoint(notebook.run_dir, stage) for stage in reversed(Method))
+    kept = next((checkpoint for checkpoint in found if checkpoint is not None), None)
     rate, size = (notebook.result.hyperparameters.get(name) for name in ("learning_rate", "batch_size"))
     return in_plain_words(error, checkpoint=kept.name if kept else None, learning_rate=rate, batch_size=size)
 
@@ -135,35 +177,56 @@ def _end(notebook: Notebook, status: Status, reason: str) -> int:
 
 def train(notebook: Notebook, job: Job) -> None:
     """The experiment. Raises PublicError for what a person can put right, and Stopped when asked to stop."""
-    notebook.know(dataset_hash=job.dataset_hash, quantization=str(job.quantization))
-    conversations = read_conversations(Path(job.dataset_dir) / "train.jsonl")
-    validation = read_conversations(Path(job.dataset_dir) / "validation.jsonl")
-    if not conversations:
+    kind = adapter_named(job.adapter)
+    notebook.know(dataset_hash=job.dataset_hash, quantization=str(job.quantization), adapter_kind=str(kind))
+    taught = read_taught(Path(job.dataset_dir))
+    if not taught.examples and not (taught.pairs or taught.thumbs):
         raise PublicError(
             f"{job.dataset_dir}/train.jsonl holds no examples. Rate or correct some answers first."
         )
+    choice = choose(taught.material(asked=job.method), asked=job.method)
+    notebook.know(method="+".join(choice.stages), method_reason=choice.reason)
 
     # The heavy imports: five seconds and half a gigabyte.
     machine = prepare_machine(notebook, job)
-    from transformers import set_seed
+    with device_to_itself(notebook, machine):
+        from transformers import set_seed
 
-    set_seed(job.seed)
-    notebook.know(versions={name: version(name) for name in STACK})
-    notebook.turn_page()
+        from training.trainers.base import load_tokenizer
 
-    tokenizer = load_tokenizer(notebook, job)
-    rows = [row(tokenizer, conversation) for conversation in conversations]
-    held_back = [row(tokenizer, conversation) for conversation in validation]
-    model = load_base(job, machine)
-    notebook.turn_page()
+        notebook.know(versions={name: version(name) for name in STACK})
+        notebook.turn_page()
+        tokenizer = load_tokenizer(notebook, job)
+        notebook.tell(Event.LOADED, message=choice.reason)
+        rows = prepare_rows(notebook, job, machine, tokenizer, taught, choice.stages)
+        notebook.turn_page()
 
-    made, fitting = plan_for(notebook, job, machine, model, rows)
-    watched, decides = choose_watched(fitting, held_back, longest=made.max_length)
-    trainer = make_trainer(notebook, job, made, model, tokenizer, fitting, watched, decides=decides)
-    learn(notebook, trainer, evaluated=bool(watched))
+        if job.trials:
+            from training import sweep
+
+            first = Stage(Method.SFT, kind, None, False)
+            learn = partial(learn_stage, job=job, machine=machine, tokenizer=tokenizer, stage=first)
+            rows = sweep.try_out(notebook, job, rows, learn)
+        left: Path | None = None
+        for stage in choice.stages:
+            set_seed(job.seed)
+            last = stage is choice.stages[-1]
+            left = take_stage(notebook, job, machine, tokenizer, rows, Stage(stage, kind, left, last))
+        if not notebook.rank:
+            keep_adapter(notebook, job, taught, left)
 
 
-# --- 3. The machine, the tokenizer, the base model and the plan for it -----------------------------------------
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One way of teaching; `begins_with` is the adapter that the stage before left, None: a fresh one."""
+
+    method: Method
+    kind: Adapter
+    begins_with: Path | None
+    last: bool
+
+
+# --- 3. The machine, the tokenizer, the base model, the rows and the plan for them -----------------------------
 
 
 def prepare_machine(notebook: Notebook, job: Job) -> Machine:
@@ -177,7 +240,7 @@ def prepare_machine(notebook: Notebook, job: Job) -> Machine:
 
     # Two threads beside a busy neighbour are eight times slower than one (training.md 10): a core belongs to the bot.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = 1 if cores <= 2 else cores // 2
+    threads = max(1, cores // 2 // notebook.ranks)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         notebook.know(device=f"cuda ({torch.cuda.get_device_name()})")
@@ -188,312 +251,241 @@ def prepare_machine(notebook: Notebook, job: Job) -> Machine:
     return Machine("cpu", fast_bf16=bool(torch.cpu._is_avx512_bf16_supported()), threads=threads)
 
 
-def load_tokenizer(notebook: Notebook, job: Job) -> Any:
-    """The base model's tokenizer, with a chat template in any case."""
-    from transformers import AutoTokenizer
+@contextlib.contextmanager
+def device_to_itself(notebook: Notebook, machine: Machine) -> Iterator[None]:
+    """One training on a device at a time, whatever run it belongs to: two of them are slower than one after the other, and
+    a GPU has no room for both. Who comes second waits, and says so.
 
-    tokenizer = _loaded(job, lambda: AutoTokenizer.from_pretrained(job.base_model, **_kept(job)))
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
-        notebook.tell(Event.LOADED, message="The base model has no chat template; a plain one is used.")
-    return tokenizer
-
-
-def load_base(job: Job, machine: Machine) -> "PreTrainedModel":
-    """The base model ready for an adapter: frozen, in NF4 with double quantisation or in floating point."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    dtype = torch.bfloat16 if machine.fast_bf16 else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **_kept(job)}
-    if machine.device == "cuda":
-        options["device_map"] = {"": torch.cuda.current_device()}
-    if job.quantization == Quantization.NF4:
-        nf4 = {
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": True,
-            "bnb_4bit_compute_dtype": dtype,
-        }
-        options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, **nf4)  # type: ignore[no-untyped-call]
-
-    model: PreTrainedModel = _loaded(
-        job, lambda: AutoModelForCausalLM.from_pretrained(job.base_model, **options)
-    )
-    keep_gradients(model)
-    # peft.prepare_model_for_kbit_training is left out on purpose: it turns embeddings and norms to float32, and without
-    # that a 0.5B model trains in a gigabyte less at the same speed (training.md 2c). What else it does is this:
-    model.requires_grad_(False)
-    model.config.use_cache = False
-    return model
-
-
-def keep_gradients(model: "torch.nn.Module") -> None:
-    """Keeps 4-bit layers on the path that has gradients. Call it before the first forward pass.
-
-    bitsandbytes (0.50.2 and before) repacks 4-bit weights in an evaluation pass on a processor with AVX512-BF16, for a
-    kernel without autograd, and never goes back: from then on most LoRA gradients are exactly 0, silently
-    (training.md 2a; tests/test_qlora.py holds that gradient norms before and after an evaluation agree).
+    A processor is shared by the runs of one data folder; a GPU by everybody who trains on this machine.
     """
-    import bitsandbytes
+    if notebook.ranks > 1:
+        from training.trainers import together
+    if notebook.rank:
+        together.wait()
+        yield
+        return
+    path = notebook.run_dir.parent / ".cpu.lock"
+    if machine.device == "cuda":
+        import torch
 
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _kept(job: Job) -> dict[str, bool]:
-    return {"trust_remote_code": False, "local_files_only": not job.allow_downloads}
-
-
-def _loaded(job: Job, load: Callable[[], Any]) -> Any:
-    """`load()`, or a PublicError that names the base model and what to do."""
+        place = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+        path = Path(tempfile.gettempdir()) / f"apprentice-gpu-{place}.lock"
+    held, told = rundir.lock_device(path), False
+    while held is None:
+        if not told:
+            notebook.tell(
+                Event.WAITING, message="Another training is at work on this device; this one waits for it."
+            )
+            told = True
+        notebook.turn_page()
+        time.sleep(WAITED_EVERY_S)
+        held = rundir.lock_device(path)
     try:
-        return load()
-    except (OSError, ValueError, ImportError) as error:
-        if disk_is_full(error):
-            raise
-        raise cannot_load(job.base_model, error, allow_downloads=job.allow_downloads) from error
+        if notebook.ranks > 1:
+            together.wait()
+        yield
+    finally:
+        os.close(held)
 
 
-def plan_for(
-    notebook: Notebook, job: Job, machine: Machine, model: "PreTrainedModel", rows: list[Row]
-) -> tuple[Plan, list[Row]]:
-    """How to train, and the rows that are short enough for it; the others are left out whole, never cut."""
-    lengths = [len(each.ids) for each in rows]
-    made = plan(
-        model.num_parameters(),
-        len(rows),
-        sum(lengths) / len(lengths),
-        machine,
-        longest_tokens=max(lengths),
-        context=int(getattr(model.config, "max_position_embeddings", None) or 2048),
-        job=job,
-    )
-    fitting = [each for each in rows if len(each.ids) <= made.max_length]
-    if not fitting:
+def prepare_rows(
+    notebook: Notebook, job: Job, machine: Machine, tokenizer: Any, taught: Taught, stages: Sequence[Method]
+) -> Rows:
+    """What the stages read, in tokens, and how to train on it; rows that are too long are left out whole, never cut."""
+    rows = [row(tokenizer, each.turns, each.weight) for each in taught.examples]
+    held_back = [row(tokenizer, each.turns) for each in taught.validation]
+    pairs = taught.pairs_of if Method.DPO in stages else nothing
+    thumbs = taught.thumbs_of if Method.KTO in stages else nothing
+    paired = [[pair_row(tokenizer, each) for each in pairs(split)] for split in SPLITS]
+    rated = [[thumb_row(tokenizer, each) for each in thumbs(split)] for split in SPLITS]
+
+    made, parameters = plan_for(notebook, job, machine, rows, [*paired[0], *rated[0]])
+    fitting = [each for each in rows if each.length <= made.max_length]
+    if rows and not fitting:
         raise PublicError(
             f"Every example is longer than the {made.max_length} tokens that this run reads at once. "
             "Shorten the answers, or choose a larger max_length or a base model that reads more."
         )
-    notebook.know(hyperparameters=asdict(made))
-    said = f"{len(fitting)} examples"
-    if len(fitting) < len(rows):
-        said += f"; {len(rows) - len(fitting)} with more than {made.max_length} tokens left out"
-    notebook.tell(Event.LOADED, 0, made.max_steps, message=said)
-    return made, fitting
+    watched, decides = choose_watched(fitting, held_back, longest=made.max_length)
+
+    def short(groups: list[list[Any]]) -> list[list[Any]]:
+        return [[each for each in group if each.length <= made.max_length] for group in groups]
+
+    left_out = len(rows) - len(fitting)
+    return Rows(made, parameters, left_out, fitting, watched, decides, *short(paired), *short(rated))
 
 
-# --- 4. The trainer ----------------------------------------------------------------------------------------
+def plan_for(
+    notebook: Notebook, job: Job, machine: Machine, rows: Sequence[Row], rated: Sequence[PairRow | ThumbRow]
+) -> tuple[Plan, int]:
+    """How to train in the memory that there is (else PublicError with the remedy), and the base model's parameters."""
+    from training.trainers.base import shape_of
+
+    shape = shape_of(job)
+    lengths = [each.length for each in rows or rated]
+    made = plan(
+        shape.parameters,
+        len(lengths),
+        sum(lengths) / len(lengths),
+        machine,
+        longest_tokens=max(each.length for each in (*rows, *rated)),
+        context=shape.context,
+        job=job,
+    )
+    learned = sum(label != IGNORED for each in rows for label in each.labels)
+    scored = learned / sum(lengths) if rows else 1.0
+    nf4 = job.quantization == Quantization.NF4
+    made, needed = squeezed(
+        made, shape, free_memory(job, machine), nf4=nf4, scored=scored, device=machine.device
+    )
+    notebook.know(memory=needed.line)
+    notebook.tell(Event.LOADED, message=f"Memory: about {needed.line}.")
+    return made, shape.parameters
 
 
-def make_trainer(
-    notebook: Notebook,
-    job: Job,
-    made: Plan,
-    model: "PreTrainedModel",
-    tokenizer: Any,
-    rows: list[Row],
-    watched: list[Row],
-    *,
-    decides: bool,
-) -> "SFTTrainer":
-    """TRL's trainer with a LoRA adapter on every linear layer. `decides`: the watched rows say when to stop."""
+def free_memory(job: Job, machine: Machine) -> int:
+    """Bytes that training may take on its device."""
+    if machine.device == "cpu":
+        return free_bytes(job.memory_mb)
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import EarlyStoppingCallback, PrinterCallback
-    from transformers.trainer_pt_utils import LengthGroupedSampler
-    from trl import SFTConfig, SFTTrainer
 
-    def dataset(of: list[Row]) -> Dataset:
-        return Dataset.from_list([{"input_ids": each.ids, "labels": each.labels} for each in of])
-
-    class Resumable(SFTTrainer):  # type: ignore[misc]
-        """Rows of like length together, in an order that is drawn from the seed and the epoch alone.
-
-        The stock sampler draws from torch's running state: resumed within an epoch, the rest comes in another order.
-        """
-
-        def compute_loss(self, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
-            if not model.training or not made.opening_weight or made.packing:
-                return super().compute_loss(model, inputs, *more, **named)
-            # Which answer it is, is decided in its first tokens; the rest follows by heart, and would drown them.
-            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[
-                :, :-1
-            ]
-            labels = inputs["labels"][:, 1:]
-            learned = labels != IGNORED
-            place = learned.cumsum(dim=1)[learned] - 1
-            weights = 1 + made.opening_weight * 0.7**place
-            each = torch.nn.functional.cross_entropy(
-                logits[learned].float(), labels[learned], reduction="none"
-            )
-            return (each * weights).sum() / weights.sum()
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            trainer, at_once = self, made.batch_size * made.accumulation
-
-            class Order(LengthGroupedSampler):
-                def __iter__(self) -> Any:
-                    seed = job.seed + 1_000_003 * int(trainer.state.epoch or 0)
-                    self.generator = torch.Generator().manual_seed(seed)
-                    return super().__iter__()  # type: ignore[no-untyped-call]
-
-            return Order(at_once, lengths=list(map(len, self.train_dataset["input_ids"])))
-
-    on_gpu = model.device.type == "cuda"
-    # fmt: off
-    config = SFTConfig(
-        output_dir=str(notebook.run_dir / rundir.CHECKPOINTS),
-        # Speed: rows of like length share a batch, long ones are packed whole ("bfd" cuts none); training.md 5.
-        use_cpu=not on_gpu, bf16=made.bf16, optim="adamw_torch_fused", dataloader_pin_memory=on_gpu,
-        per_device_train_batch_size=made.batch_size, gradient_accumulation_steps=made.accumulation,
-        per_device_eval_batch_size=32, max_length=made.max_length,
-        packing=made.packing, packing_strategy="bfd", eval_packing=False,
-        # TRL's default for the first, the old name of the second, is True.
-        gradient_checkpointing=None, activation_checkpointing=made.activation_checkpointing,
-        # Learning.
-        num_train_epochs=made.epochs, learning_rate=made.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=made.warmup, weight_decay=0.0, seed=job.seed, data_seed=job.seed,
-        # Looking and keeping: the best checkpoint stays, and the newest one.
-        eval_strategy="steps" if watched else "no", eval_steps=made.eval_every,
-        save_strategy="steps", save_steps=made.eval_every, save_total_limit=2,
-        load_best_model_at_end=decides, metric_for_best_model="eval_loss", greater_is_better=False,
-        restore_callback_states_from_checkpoint=True,
-        # Telling: every step is looked at (a NaN must not live on), so the filter that hides NaNs is off.
-        logging_steps=1, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
-    )
-    # fmt: on
-    lora = LoraConfig(
-        r=made.rank,
-        lora_alpha=made.alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    trainer = Resumable(
-        model=model,
-        args=config,
-        train_dataset=dataset(rows),
-        eval_dataset=dataset(watched) if watched else None,
-        processing_class=tokenizer,
-        peft_config=lora,
-        callbacks=[
-            diary(notebook, tokens=sum(len(each.ids) for each in rows)),
-            *([EarlyStoppingCallback(made.patience)] if decides else []),
-        ],
-    )
-    trainer.remove_callback(PrinterCallback)
-    # TRL turns the adapters of a 4-bit model to bfloat16. Small steps are lost in its 8 bits of mantissa, and a processor
-    # without bfloat16 is slow at it; in float32, PEFT's own default, autocast still computes in bfloat16 where that pays.
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return trainer
+    free = int(torch.cuda.mem_get_info()[0])
+    return min(free, job.memory_mb << 20) if job.memory_mb else free
 
 
-def diary(notebook: Notebook, *, tokens: int) -> Any:
-    """The callback that writes progress, stops when asked to, and refuses a loss that is no number; `tokens` per epoch."""
-    from transformers import TrainerCallback
-
-    class Diary(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.began, self.told = time.monotonic(), 0.0
-            self.first_step, self.first_epoch = state.global_step, state.epoch or 0.0
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if notebook.to_be_closed and state.global_step < state.max_steps:
-                control.should_save = control.should_training_stop = True
-                notebook.tell(
-                    Event.STOPPING, state.global_step, state.max_steps, message="Saving, then stopping."
-                )
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            for name in {"loss", "eval_loss"} & logs.keys():
-                if not math.isfinite(logs[name]):
-                    raise LossIsNotANumber(f"{name} is {logs[name]} at step {state.global_step}")
-            now = time.monotonic()
-            if "loss" in logs and (now - self.told >= TOLD_EVERY_S or state.global_step == state.max_steps):
-                self.told = now
-                self._tell_step(state, logs, seconds=max(now - self.began, 1e-6))
-
-        def _tell_step(self, state: Any, logs: dict[str, Any], *, seconds: float) -> None:
-            each = seconds / max(1, state.global_step - self.first_step)
-            notebook.tell(
-                Event.STEP,
-                state.global_step,
-                state.max_steps,
-                loss=logs["loss"],
-                grad_norm=logs.get("grad_norm"),
-                learning_rate=logs.get("learning_rate"),
-                tokens_per_s=round(tokens * (state.epoch - self.first_epoch) / seconds, 1),
-                eta_s=round(each * (state.max_steps - state.global_step), 1),
-            )
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-            notebook.tell(Event.EVALUATED, state.global_step, state.max_steps, eval_loss=metrics["eval_loss"])
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            notebook.tell(Event.SAVED, state.global_step, state.max_steps)
-
-    return Diary()
+# --- 4. A stage --------------------------------------------------------------------------------------------
 
 
-# --- 5. Learning, and keeping what was learned -------------------------------------------------------------
+def take_stage(
+    notebook: Notebook, job: Job, machine: Machine, tokenizer: Any, rows: Rows, stage: Stage
+) -> Path:
+    """Learns one stage, or finds that it is learned; returns the folder of the adapter that it leaves."""
+    folder = notebook.run_dir / rundir.STAGES / stage.method
+    facts = rundir.kept_stage(notebook.run_dir, stage.method)
+    if facts is None:
+        facts = learn_stage(notebook, job, machine, tokenizer, rows, stage)
+    _remember(notebook, facts)
+    return folder
 
 
-def learn(notebook: Notebook, trainer: "SFTTrainer", *, evaluated: bool) -> None:
-    """Measures, trains (on from the last checkpoint, if there is one), measures again, and saves the adapter."""
-    checkpoint = rundir.last_good_checkpoint(notebook.run_dir)
-    if evaluated:
-        before = rundir.eval_loss_before(notebook.run_dir)
-        notebook.know(eval_loss_before=trainer.evaluate()["eval_loss"] if before is None else before)
+def learn_stage(
+    notebook: Notebook, job: Job, machine: Machine, tokenizer: Any, rows: Rows, stage: Stage
+) -> dict[str, Any]:
+    """Measures, trains (on from the last checkpoint, if there is one), measures again; keeps the adapter and says what came.
+
+    Every stage loads the base afresh: the first evaluation of a 4-bit model shifts what it computes for good
+    (training.md 10), and a run that is resumed here must find what one that was not interrupted found.
+    """
+    from training.trainers import adapters, diary, together
+    from training.trainers.base import load_base, unfolded
+    from training.trainers.stage import facts_of, lesson, make_trainer, measured
+
+    began = time.monotonic()
+    model = load_base(job, machine)
     notebook.turn_page()
+    taught = lesson(rows, stage.method, notebook.ranks)
+    if taught.made.unfold:
+        model = unfolded(model)
+    if stage.begins_with is None:
+        model = adapters.made_on(model, taught.made, stage.kind)
+    else:
+        model = adapters.taken_up(model, stage.begins_with)
+    if not notebook.result.stages:  # what is known if it stops half-way
+        notebook.know(hyperparameters=asdict(taught.made))
+    notebook.tell(Event.LOADED, 0, taught.made.max_steps, message=taught.said, stage=stage.method)
+    trainer = make_trainer(notebook, job, taught, model, tokenizer)
+
+    before = measured_before(notebook, trainer, stage.method) if taught.watched else None
+    together.not_yet_prepared(trainer)
+    notebook.turn_page()
+    checkpoint = rundir.last_good_checkpoint(notebook.run_dir, stage.method)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _note(notebook, trainer)
+    facts = facts_of(trainer, taught)
     if notebook.to_be_closed and trainer.state.global_step < trainer.state.max_steps:
+        _remember(notebook, facts)
         raise Stopped
-    if evaluated:
-        notebook.know(eval_loss=trainer.evaluate()["eval_loss"])
-    save_adapter(notebook, trainer.model)
+    facts |= {
+        "eval_loss_before": before,
+        "stopped_early": diary.stopped_early(trainer, taught.made, decides=taught.decides),
+    }
+    if taught.watched:
+        facts |= measured(trainer.evaluate())
+    facts["seconds"] = round(time.monotonic() - began, 2)
+    if not notebook.rank:
+        keep_stage(notebook, trainer.model, stage.method, facts)
+    together.wait()
+    return facts
 
 
-def _told_before(run_dir: Path) -> float | None:
-    """The loss before the first step, where an earlier part of this run has measured it."""
-    told = (
-        line
-        for line in rundir.read_progress(run_dir)
-        if line["event"] == Event.EVALUATED and not line["step"]
-    )
-    return next((float(line["eval_loss"]) for line in told), None)
+def measured_before(notebook: Notebook, trainer: Any, method: Method) -> float:
+    """The held-out loss before the first step; an earlier part of this run may have told it."""
+    told = rundir.eval_loss_before(notebook.run_dir, stage=method)
+    before = float(trainer.evaluate()["eval_loss"]) if told is None else told
+    if not notebook.result.stages:
+        notebook.know(eval_loss_before=before)
+    return before
 
 
-def _note(notebook: Notebook, trainer: "SFTTrainer") -> None:
-    """Keeps what the trainer's state tells; the training loss is the mean over the last tenth of the steps."""
-    state, epochs = trainer.state, trainer.state.epoch or 0.0
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    last = losses[-max(1, len(losses) // 10) :]
-    best = state.best_global_step if trainer.args.load_best_model_at_end else None
-    seen = round(sum(map(len, trainer.train_dataset["input_ids"])) * epochs)
-    notebook.know(steps=state.global_step, epochs=round(epochs, 3), best_step=best or state.global_step)
-    notebook.know(train_loss=sum(last) / len(last) if last else None, trained_tokens=seen)
+def _remember(notebook: Notebook, facts: dict[str, Any]) -> None:
+    """The result's own numbers are those of the first stage; each stage's stand beside them."""
+    if not notebook.result.stages:
+        own = {name: facts[name] for name in OF_THE_FIRST if name in facts}
+        notebook.know(**own)
+    said = " ".join(filter(None, (notebook.result.stopped_early, str(facts.get("stopped_early") or ""))))
+    notebook.know(stages=(*notebook.result.stages, facts), stopped_early=said)
 
 
-def save_adapter(notebook: Notebook, model: Any) -> None:
-    """Writes the adapter whole or not at all: under another name, which is changed at the end."""
+OF_THE_FIRST = (
+    *("steps", "epochs", "best_step", "train_loss", "trained_tokens", "hyperparameters"),
+    *("eval_loss_before", "eval_loss"),
+)
+
+
+# --- 5. Keeping what was learned -----------------------------------------------------------------------------
+
+
+def keep_stage(notebook: Notebook, model: Any, method: Method, facts: dict[str, Any]) -> None:
+    """A stage's adapter and facts, whole or not at all: under another name, which is changed at the end."""
+    from training.trainers import adapters
+
+    final = notebook.run_dir / rundir.STAGES / method
+    partial = final.with_name(f"{method}.part")
+    final.parent.mkdir(exist_ok=True)
+    facts["adapter_sha256"] = adapters.write(model, partial)
+    (partial / rundir.STAGE).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+
+
+def keep_adapter(notebook: Notebook, job: Job, taught: Taught, left: Path | None) -> None:
+    """The last stage's adapter becomes the run's, with its card."""
+    assert left is not None
     final = notebook.run_dir / rundir.ADAPTER
     partial = final.with_name(f"{rundir.ADAPTER}.part")
+    result = notebook.result
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(str(partial), safe_serialization=True)
-        (partial / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
-        digest = hashlib.sha256((partial / "adapter_model.safetensors").read_bytes()).hexdigest()
+        shutil.copytree(left, partial, ignore=shutil.ignore_patterns(rundir.STAGE))
+        card = adapter_card(
+            base_model=job.base_model,
+            run_id=job.run_id,
+            kind=result.adapter_kind,
+            quantization=result.quantization,
+            dataset_hash=job.dataset_hash,
+            counts=taught.counts,
+            manifest=taught.manifest,
+            reason=result.method_reason,
+            stages=result.stages,
+            versions=result.versions,
+            device=result.device,
+        )
+        (partial / "README.md").write_text(card, encoding="utf-8")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    notebook.know(adapter=rundir.ADAPTER, adapter_sha256=digest)
+    notebook.know(adapter=rundir.ADAPTER, adapter_sha256=str(result.stages[-1]["adapter_sha256"]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from storage.feedback import Vote
 
@@ -125,20 +125,48 @@ class Agreements:
     def add(self, labels: Sequence[Hashable]) -> None:
         """All labels that one thing got, from different people."""
         count = len(labels)
-        if not count:
+        if count < 2:
+            if count:
+                self._rated += 1
+                self._shares[labels[0]] += 1
             return
         tallies = Counter(labels)
         self._rated += 1
         for label, number in tallies.items():
             self._shares[label] += number / count  # type: ignore[assignment]
-        if count < 2:
-            return
         same = sum(number * (number - 1) for number in tallies.values())
         self._answers += 1
         self._votes += count
         self._same += same / (count * (count - 1))
         self._pair_same += same / (count - 1)
         self._pairable.update(tallies)
+
+    def join(self, others: "Agreements") -> None:
+        """What was counted elsewhere, too."""
+        self._answers += others._answers
+        self._votes += others._votes
+        self._same += others._same
+        self._pair_same += others._pair_same
+        self._rated += others._rated
+        self._pairable.update(others._pairable)
+        self._shares.update(others._shares)
+
+    def told(self) -> dict[str, Any]:
+        """What was counted, as JSON; labels are numbers."""
+        return {
+            "numbers": [self._answers, self._votes, self._same, self._pair_same, self._rated],
+            "pairable": [[int(label), count] for label, count in self._pairable.items()],  # type: ignore[call-overload]
+            "shares": [[int(label), share] for label, share in self._shares.items()],  # type: ignore[call-overload]
+        }
+
+    @classmethod
+    def from_told(cls, told: Mapping[str, Any]) -> "Agreements":
+        """The counts that were told."""
+        found = cls()
+        found._answers, found._votes, found._same, found._pair_same, found._rated = told["numbers"]
+        found._pairable.update(dict(told["pairable"]))
+        found._shares.update(dict(told["shares"]))
+        return found
 
     def so_far(self) -> Agreement:
         """Of everything that was added."""
@@ -175,13 +203,16 @@ class Raters:
     """The first pass: who votes, and how often the others agree."""
 
     def __init__(self, experts: Collection[str] = ()) -> None:
-        self._experts = frozenset(experts)
+        self.experts = frozenset(experts)
         self._counts: dict[str, _Counts] = {}
         self._liked = [0, 0]
         self._agreements = Agreements()
 
     def add(self, votes: Sequence[Vote], asker: str = "") -> None:
         """The votes that one answer got, at most one a person; `asker` asked for it and may be among them."""
+        if len(votes) == 1:  # most answers
+            self._alone(votes[0])
+            return
         said = [vote for vote in votes if vote.value]
         total = sum(1 if vote.value > 0 else -1 for vote in said)
         for vote in said:
@@ -200,6 +231,48 @@ class Raters:
         if said:
             self._agreements.add([vote.value > 0 for vote in said])
 
+    def _alone(self, vote: Vote) -> None:
+        """A vote with which nobody can be compared."""
+        if not vote.value:
+            return
+        counts = self._counts.get(vote.rater)
+        if counts is None:
+            counts = self._counts[vote.rater] = _Counts()
+        counts.votes += 1
+        counts.ups += vote.value > 0
+        self._agreements.add((vote.value > 0,))
+
+    def join(self, others: "Raters") -> None:
+        """What was heard elsewhere, too."""
+        for person, theirs in others._counts.items():
+            counts = self._counts.setdefault(person, _Counts())
+            counts.votes += theirs.votes
+            counts.ups += theirs.ups
+            for side in (0, 1):
+                counts.compared[side] += theirs.compared[side]
+                counts.agreed[side] += theirs.agreed[side]
+        self._liked = [ours + more for ours, more in zip(self._liked, others._liked, strict=True)]
+        self._agreements.join(others._agreements)
+
+    def told(self) -> dict[str, Any]:
+        """What was heard, as JSON."""
+        counts = {
+            person: [each.votes, each.ups, each.compared, each.agreed]
+            for person, each in self._counts.items()
+        }
+        return {"counts": counts, "liked": self._liked, "agreements": self._agreements.told()}
+
+    @classmethod
+    def from_told(cls, told: Mapping[str, Any]) -> "Raters":
+        """What was told, of nobody in particular an expert: to be joined to others."""
+        found = cls()
+        for person, (votes, ups, compared, agreed) in told["counts"].items():
+            counts = found._counts[person] = _Counts()
+            counts.votes, counts.ups, counts.compared, counts.agreed = votes, ups, compared, agreed
+        found._liked = told["liked"]
+        found._agreements = Agreements.from_told(told["agreements"])
+        return found
+
     def weigh(self) -> "Weights":
         """What everybody's word counts, from everything that was added."""
         chance = [share / max(1, sum(self._liked)) for share in self._liked]
@@ -207,7 +280,7 @@ class Raters:
         raters = {
             person: self._rater(person, counts, chance, usual) for person, counts in self._counts.items()
         }
-        return Weights(raters, self._experts, self._agreements.so_far())
+        return Weights(raters, self.experts, self._agreements.so_far())
 
     def _usual(self, chance: Sequence[float]) -> list[float]:
         """How often thumbs down, and thumbs up, agree with the others in this team; as by chance where nothing is known."""
@@ -219,7 +292,7 @@ class Raters:
         return [agreed[side] / compared[side] for side in (0, 1)]
 
     def _rater(self, person: str, counts: _Counts, chance: Sequence[float], usual: Sequence[float]) -> Rater:
-        expert = person in self._experts
+        expert = person in self.experts
         return Rater(
             person=person,
             votes=counts.votes,

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +21,8 @@ from storage.errors import PublicError
 JOB, PROGRESS, RESULT, LOCK, CANCEL = "job.json", "progress.jsonl", "result.json", "trainer.lock", "cancel"
 LOG = "trainer.log"  # what the child says on stdout and stderr; the bot points them there
 CHECKPOINTS, ADAPTER = "checkpoints", "adapter"
+SWEEP = "sweep"  # what was tried, each trial in a folder of its own
+STAGES, STAGE = "stages", "stage.json"  # stages/sft: what an earlier stage left, its facts in stage.json
 
 EXIT_DONE, EXIT_FAILED, EXIT_LOCKED, EXIT_STOPPED = 0, 1, 3, 75
 
@@ -49,6 +51,7 @@ class Event(StrEnum):
     EVALUATED = "evaluated"
     SAVED = "saved"
     STOPPING = "stopping"
+    WAITING = "waiting"
     FINISHED = "finished"
 
 
@@ -69,11 +72,21 @@ class Job:
     max_length: int | None = None
     seed: int = 0
     allow_downloads: bool = False
+    method: str = ""  # "sft", "dpo", "kto"; "": what the data allows
+    adapter: str = "lora"  # "lora", "dora", "rslora", "prompt", "ia3"
+    memory_mb: int | None = None  # the most that it may take; None: what is free on the device
+    effort: str = ""  # "quick", "normal", "thorough": scales what is derived; "": normal
+    trials: int | None = None  # ways of learning the answers that a sweep tries; None: no sweep
+    ends_at: float | None = None  # when the run has to be over, as time.time() has it; a sweep ends before
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressLine:
-    """One line of `progress.jsonl`; None where the event has no such number. Times are UTC, losses nats per token."""
+    """One line of `progress.jsonl`; None where the event has no such number. Times are UTC, losses nats per token.
+
+    `stage` names the method under way ("sft", "dpo", "kto"); each stage counts its own steps. While a sweep tries ways of
+    training it is "sweep", with the `trial` of so many `trials` and the best held-out loss so far.
+    """
 
     event: Event
     step: int = 0
@@ -86,11 +99,18 @@ class ProgressLine:
     tokens_per_s: float | None = None
     eta_s: float | None = None
     message: str | None = None
+    stage: str | None = None
+    trial: int | None = None
+    trials: int | None = None
+    best_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What `result.json` says of a run that is over; numbers are None where it ended before they were known."""
+    """What `result.json` says of a run that is over; numbers are None where it ended before they were known.
+
+    The numbers are those of learning the answers, where that was a stage; `stages` has those of each.
+    """
 
     status: Status
     reason: str
@@ -109,6 +129,12 @@ class TrainingResult:
     dataset_hash: str = ""
     quantization: str = ""
     device: str = ""
+    method: str = ""
+    method_reason: str = ""
+    adapter_kind: str = ""
+    stopped_early: str = ""
+    memory: str = ""
+    stages: Sequence[Mapping[str, Any]] = ()
 
     @property
     def card(self) -> dict[str, Any]:
@@ -176,9 +202,13 @@ def _said(text: str) -> dict[str, Any]:
     return line if isinstance(line, dict) and "event" in line else {}
 
 
-def eval_loss_before(run_dir: Path) -> float | None:
-    """The loss before the first step, where an earlier part of this run has measured it."""
-    told = (line for line in read_progress(run_dir) if line["event"] == Event.EVALUATED and not line["step"])
+def eval_loss_before(run_dir: Path, *, stage: str, step: int = 0) -> float | None:
+    """The loss before the stage's first step, where an earlier part of this run has measured it."""
+    told = (
+        line
+        for line in read_progress(run_dir)
+        if line["event"] == Event.EVALUATED and line["step"] == step and line.get("stage") == stage
+    )
     return next((float(line["eval_loss"]) for line in told), None)
 
 
@@ -197,12 +227,17 @@ def read_result(run_dir: Path) -> TrainingResult | None:
     return TrainingResult(**{k: v for k, v in raw.items() if k in known} | {"status": Status(raw["status"])})
 
 
-def last_good_checkpoint(run_dir: Path) -> Path | None:
-    """The newest whole checkpoint. Half-written ones (a full disk, a kill -9 while saving) are removed.
+def checkpoints(run_dir: Path, stage: str = "") -> Path:
+    """Where a stage's checkpoints lie."""
+    return run_dir / (CHECKPOINTS if stage in {"", "sft"} else f"{CHECKPOINTS}-{stage}")
+
+
+def last_good_checkpoint(run_dir: Path, stage: str = "") -> Path | None:
+    """The newest whole checkpoint of a stage. Half-written ones (a full disk, a kill -9 while saving) are removed.
 
     transformers writes trainer_state.json last, so a checkpoint is whole if that file can be read.
     """
-    found = (run_dir / CHECKPOINTS).glob("checkpoint-*")
+    found = checkpoints(run_dir, stage).glob("checkpoint-*")
     for checkpoint in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -225,6 +260,24 @@ def lock(run_dir: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def kept_stage(run_dir: Path, stage: str) -> dict[str, Any] | None:
+    """The facts of a stage that is over, whose adapter lies beside them; None while it is not."""
+    path = run_dir / STAGES / stage / STAGE
+    if not path.exists():
+        return None
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def lock_device(path: Path) -> int | None:
+    """Takes a device, whose lock is this file, for this process's whole life; None while another trainer has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if _taken(descriptor, fcntl.LOCK_EX):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def is_locked(run_dir: Path) -> bool:

@@ -5,12 +5,11 @@ in. A bot killed at any point goes on from the last row: nothing is lost, nothin
 """
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,24 @@ import structlog
 
 from storage.errors import PublicError
 from storage.learning import Requested
-from storage.records import ModelVersion, RunState, TrainingRun, now
+from storage.records import DatasetVersion, ModelVersion, RunState, TrainingRun, now
 from storage.store import Store
 from storage.values import who
 from training.datasets import freeze
 from training.evaluating import Evaluations
-from training.finetuners import Broken, Done, FineTuner, Order, Pending
+from training.finetuners import Broken, Done, FineTuner, NotYet, Order, Pending
 from training.gathering import count_usable
 from training.raters import CapRules
+from training.run_steps import keep_adapter, new_salt, order_of, seconds_since_start, too_few, version_of
+from training.sweep_words import SWEEPERS, no_sweep_at
 
 LEASE_S = 60.0
 LAUNCHES = 4
+TRIES = 6
+"""How often a provider is asked to begin a run before it has failed."""
+CONFIRM_WITHIN_S = 24 * 3600.0
+LAST_WORD_S = 600.0
+"""How long a provider may take to confirm that a run is stopped."""
 REPORT_PATIENCE_S = 600.0
 SALT = "split-salt"
 
@@ -49,6 +55,9 @@ class RunRules:
     allow_downloads: bool = False
     review_required: bool = False
     caps: CapRules = field(default_factory=CapRules)
+    train_with: str = "local"
+    retry_s: float = 30.0
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,11 @@ class Runs:
         self._advancing: dict[str, asyncio.Task[None]] = {}
         self._refused_since: dict[str, float] = {}  # run id -> since when its last drawing is refused
 
+    @property
+    def finetuners(self) -> Mapping[str, FineTuner]:
+        """Who can train, by the name in `with=`."""
+        return self._finetuners
+
     async def request(
         self, *, by: str, occasion: str, options: Mapping[str, Any] | None = None
     ) -> Requested | Declined:
@@ -99,6 +113,16 @@ class Runs:
         live = [run for run in await self._store.live_runs() if run.occasion != occasion]
         if live:
             return Declined(f"Run #{live[0].number} is still {live[0].state.value}. One run at a time.")
+        chosen = str((options or {}).get("with") or self._rules.train_with)
+        if chosen not in self._finetuners:
+            there = ", ".join(self._finetuners)
+            return Declined(
+                f"with={chosen} is not set up here; `apprentice doctor` says what it needs. There is: {there}."
+            )
+        if (options or {}).get("trials") and chosen not in SWEEPERS:
+            return Declined(no_sweep_at(chosen))
+        if why := await self._finetuners[chosen].available(insist="with" in (options or {})):
+            return Declined(why)
         usable = await count_usable(
             self._store,
             self._team,
@@ -106,10 +130,25 @@ class Runs:
             review_required=self._rules.review_required,
         )
         if usable.count < self._rules.min_examples:
-            return Declined(_too_few(usable.count, self._rules.min_examples, usable.left_out))
+            return Declined(too_few(usable.count, self._rules.min_examples, usable.left_out))
         return await self._store.request_run(
-            team=self._team, occasion=occasion, by=by, options=dict(options or {})
+            team=self._team, occasion=occasion, by=by, options=dict(options or {}), finetuner=chosen
         )
+
+    async def confirm(self, run: TrainingRun, *, by: str) -> bool:
+        """Agree to what a run costs; False where it does not wait for that, or somebody else agreed first."""
+        if run.confirmed_by or run.state.final or run.cancel_requested_by:
+            return False
+        started = {"started_at": now().isoformat()} if run.awaiting else {}
+        await self._store.note_on_run(
+            run.id, confirmed_by=by, awaiting="", progress={**run.progress, **started}
+        )
+        await self._store.decide(team=self._team, actor=by, action="confirm run", subject=run.id)
+        return True
+
+    async def waiting(self) -> TrainingRun | None:
+        """The run that waits for somebody to agree to its costs."""
+        return next((run for run in await self._store.live_runs() if run.awaiting), None)
 
     async def cancel(self, run: TrainingRun, *, by: str) -> None:
         """Ask a live run to stop; it says so in its report."""
@@ -141,6 +180,12 @@ class Runs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop, and close the connections to providers."""
+        await self.stop()
+        for finetuner in self._finetuners.values():
+            await finetuner.close()
 
     async def _advance(self, run_id: str) -> None:
         if not await self._store.claim_run(run_id, worker=self._worker, lease_s=LEASE_S):
@@ -207,10 +252,11 @@ class Runs:
             system=self._rules.system_prompt,
             review_required=self._rules.review_required,
             caps=self._rules.caps,
+            languages=self._rules.languages,
             on_gathered=gathered,
         )
         if frozen.examples < self._rules.min_examples:
-            why = _too_few(frozen.examples, self._rules.min_examples, frozen.summary["dropped"])
+            why = too_few(frozen.examples, self._rules.min_examples, frozen.summary["dropped"])
             return await self._end(run, "declined", why)
         learned = await self._learned_from(frozen.id)
         if learned is not None and run.options.get("scheduled"):
@@ -235,21 +281,33 @@ class Runs:
         return next(done, None)
 
     async def _train(self, run: TrainingRun) -> TrainingRun:
-        finetuner = self._finetuners[run.finetuner]
-        if not run.handle:
-            return await self._launch(run, finetuner)
+        finetuner = self._finetuners.get(run.finetuner)
+        if finetuner is None:
+            return await self._end(run, "failed", f"{run.finetuner} is not set up here any more.")
+        dataset = await self._store.dataset(run.dataset_id or "")
+        if dataset is None and not run.handle:
+            return await self._end(run, "failed", "Its dataset is gone. Start a new training.")
+        if not run.handle and dataset is not None:
+            return await self._begin(run, finetuner, order_of(run, self._rules, dataset))
         if run.cancel_requested_by or self._overdue(run):
             await finetuner.cancel(run.handle)
         match await finetuner.poll(run.handle):
             case Pending(progress=progress):
+                if run.finetuner != "local" and self._overdue(run, LAST_WORD_S):
+                    why = f"It took too long, and {run.finetuner} does not say that {run.handle} is stopped. Look there."
+                    return await self._end(run, "failed", why)
                 await self._store.note_on_run(run.id, progress={**run.progress, **progress})
                 return await self._store.run(run.id) or run
             case Done() as done:
                 version = await self._register(run, done)
-                return await self._store.advance_run(run, RunState.EVALUATING, version_id=version.id)
+                reason = str(done.card.get("method_reason") or "")
+                progress = {**run.progress, "method_reason": reason}
+                return await self._store.advance_run(
+                    run, RunState.EVALUATING, version_id=version.id, progress=progress
+                )
             case Broken(resumable=True) if run.launches < LAUNCHES and not run.cancel_requested_by:
                 log.info("trainer is gone, launching again", run=run.number, launches=run.launches)
-                return await self._launch(run, finetuner)
+                return await self._launch_again(run, finetuner, dataset)
             case Broken() as broken:
                 return await self._end(run, *self._why_broken(run, broken))
 
@@ -264,42 +322,75 @@ class Runs:
             )
         if broken.resumable:
             return "failed", f"The trainer died {LAUNCHES} times. Last words: {broken.reason}"
-        return "failed", broken.reason
+        return ("cancelled" if broken.cancelled else "failed"), broken.reason
 
-    def _overdue(self, run: TrainingRun) -> bool:
-        started = datetime.fromisoformat(run.progress["started_at"])
-        return (now() - started).total_seconds() > self._rules.timeout_s
+    def _overdue(self, run: TrainingRun, grace_s: float = 0.0) -> bool:
+        return seconds_since_start(run) > self._rules.timeout_s + grace_s
 
-    async def _launch(self, run: TrainingRun, finetuner: FineTuner) -> TrainingRun:
-        dataset = await self._store.dataset(run.dataset_id or "")
-        if dataset is None:
-            return await self._end(run, "failed", "Its dataset is gone. Start a new training.")
-        order = Order(
-            run_id=run.id,
-            directory=Path(run.directory),
-            base_model=self._rules.base_model,
-            dataset_path=Path(dataset.path),
-            dataset_id=dataset.id,
-            quantization=str(run.options.get("quantization") or self._rules.quantization),
-            epochs=run.options.get("epochs") or self._rules.epochs,
-            allow_downloads=self._rules.allow_downloads,
-        )
-        handle = await finetuner.launch(order)
-        await self._store.note_on_run(run.id, handle=handle, launches=run.launches + 1)
+    async def _begin(self, run: TrainingRun, finetuner: FineTuner, order: Order) -> TrainingRun:
+        """Launch what was not launched; where that costs more than agreed, wait for somebody to agree first."""
+        if run.cancel_requested_by:
+            return await self._cancel_unlaunched(run, finetuner, order)
+        if run.awaiting:
+            if seconds_since_start(run) <= CONFIRM_WITHIN_S:
+                return run
+            return await self._end(run, "declined", "Nobody agreed to what it costs within a day.")
+        if not run.confirmed_by and not run.launches and (agree := await finetuner.quote(order)):
+            await self._store.note_on_run(run.id, awaiting=agree)
+            return await self._store.run(run.id) or run
+        again_at = run.progress.get("again_at")
+        if again_at and now() < datetime.fromisoformat(str(again_at)):
+            return run
+        return await self._launch(run, finetuner, order)
+
+    async def _cancel_unlaunched(self, run: TrainingRun, finetuner: FineTuner, order: Order) -> TrainingRun:
+        """A launch of which no answer came may have begun a job all the same: it is found and cancelled."""
+        try:
+            handle = await finetuner.find(order) if run.launches else ""
+        except NotYet as error:
+            if seconds_since_start(run) <= self._rules.timeout_s:
+                return run
+            return await self._end(
+                run, "failed", f"{error} It may have begun a job; look there for {run.id}."
+            )
+        if not handle:
+            return await self._end(run, *self._why_broken(run, Broken("", cancelled=True)))
+        await self._store.note_on_run(run.id, handle=handle)
         return await self._store.run(run.id) or run
 
+    async def _launch(self, run: TrainingRun, finetuner: FineTuner, order: Order) -> TrainingRun:
+        await self._store.note_on_run(
+            run.id, launches=run.launches + 1
+        )  # before: what is begun is looked for
+        try:
+            handle = await (finetuner.find(order) if run.launches >= TRIES else finetuner.launch(order))
+        except NotYet as error:
+            if run.launches >= TRIES:
+                return await self._end(run, "failed", f"{error} That was tried {TRIES} times.")
+            later = (now() + timedelta(seconds=self._rules.retry_s)).isoformat()
+            told = {**run.progress, "provider": str(error), "again_at": later}
+            await self._store.note_on_run(run.id, progress=told)
+            return await self._store.run(run.id) or run
+        if not handle:
+            why = f"{run.finetuner} did not begin it, however often it was asked. Start a new training later."
+            return await self._end(run, "failed", why)
+        await self._store.note_on_run(run.id, handle=handle)
+        return await self._store.run(run.id) or run
+
+    async def _launch_again(
+        self, run: TrainingRun, finetuner: FineTuner, dataset: DatasetVersion | None
+    ) -> TrainingRun:
+        if dataset is None:
+            return await self._end(run, "failed", "Its dataset is gone. Start a new training.")
+        return await self._launch(run, finetuner, order_of(run, self._rules, dataset))
+
     async def _register(self, run: TrainingRun, done: Done) -> ModelVersion:
-        home = self._folder / "models" / done.sha256
-        await asyncio.to_thread(_keep_adapter, done.adapter, home)
+        if done.adapter is not None:
+            home = self._folder / "models" / done.sha256
+            await asyncio.to_thread(keep_adapter, done.adapter, home)
+            done = replace(done, adapter=home)
         return await self._store.register_model(
-            team=self._team,
-            name=f"local-{run.number}",
-            base_model=self._rules.base_model,
-            path=str(home),
-            sha256=done.sha256,
-            run_id=run.id,
-            dataset_id=run.dataset_id,
-            card=done.card,
+            team=self._team, **version_of(run, done, self._rules.base_model)
         )
 
     async def _evaluate(self, run: TrainingRun) -> TrainingRun:
@@ -338,6 +429,8 @@ class Runs:
             return await self._store.advance_run(run, RunState.DECLINED)
         if not await self._reported(run):
             return run
+        if run.finetuner != "local" and run.dataset_id:
+            await self._store.delete_provider_files_of([run.dataset_id])
         final = {
             "failed": RunState.FAILED,
             "cancelled": RunState.CANCELLED,
@@ -370,34 +463,3 @@ class Runs:
 
 async def _nothing() -> str:
     return ""
-
-
-def _too_few(usable: int, needed: int, left_out: Mapping[str, int]) -> str:
-    there = f"There are {usable} examples to learn from so far; {needed} are needed."
-    more = "Rate answers, write better ones, or import questions with `apprentice import`."
-    reasons = "; ".join(f"{count} where {reason}" for reason, count in left_out.items())
-    return f"{there} {more}" + (f" Not counted: {reasons}." if reasons else "")
-
-
-def new_salt() -> str:
-    """A fresh salt for the split; kept for ever once a store has it."""
-    import secrets
-
-    return secrets.token_hex(16)
-
-
-def _keep_adapter(adapter: Path, home: Path) -> None:
-    """Copy the adapter to the folder named by its hash; complete or not at all."""
-    if (home / "adapter_config.json").exists():
-        return
-    draft = home.with_name(f".{home.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        shutil.copytree(adapter, draft)
-        draft.replace(home)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise PublicError(
-            f"The adapter could not be kept in {home.parent} ({error.strerror}). Free some space and run "
-            "`/train` again; the trainer's own copy is still in the run's directory."
-        ) from None

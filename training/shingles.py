@@ -3,17 +3,17 @@
 Pure and exact: `likenesses` counts the runs themselves (by hashes of 44 bits within a pair), it does not estimate.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.wording import normal as normal
+
 LONG = 5
 """The characters, and the words, of one run. A shorter text is one run."""
 
-_WORDS = re.compile(r"\w+")
 _STEPS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F],
     np.uint64,
@@ -32,12 +32,6 @@ class Shingles(NamedTuple):
 
 Cut = Callable[[Sequence[str]], Shingles]
 """`characters` or `words`."""
-
-
-def normal(question: str) -> str:
-    """The question as it is compared: lower case, its words joined by one space; without any word, what there is."""
-    folded = question.casefold()
-    return " ".join(_WORDS.findall(folded)) or " ".join(folded.split())
 
 
 def characters(texts: Sequence[str]) -> Shingles:

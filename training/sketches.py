@@ -25,7 +25,7 @@ CHUNK = 8192
 SKETCH = 64
 """Columns by which a candidate is judged before its text is read."""
 
-_IN_CACHE = 1024  # rows
+_IN_CACHE = 2048  # rows
 CROWD, WINDOW = 64, 16
 """Texts of one bucket that are all compared; the neighbours that are compared in a larger one."""
 _SPREAD = np.uint32(0x9E3779B1)

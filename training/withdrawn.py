@@ -10,7 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-_SPLITS = ("train", "validation", "test")
+_FILES = (
+    *(f"{split}.jsonl" for split in ("train", "validation", "test")),
+    "preferences.jsonl",
+    "unpaired.jsonl",
+)
 _ID_DIGITS = 16
 _ID = re.compile(r'"id": ?"([^"]*)"')
 
@@ -29,10 +33,10 @@ def withdrawn(datasets: Iterable[Path], missing: Collection[str]) -> Iterator[Wi
     """
     wanted: dict[str, str] = {key[:_ID_DIGITS]: key for key in missing}
     for path in datasets:
-        for split in _SPLITS:
+        for name in _FILES:
             if not wanted:
                 return
-            yield from _found(path / f"{split}.jsonl", wanted)
+            yield from _found(path / name, wanted)
 
 
 def _found(file: Path, wanted: dict[str, str]) -> Iterator[Withdrawn]:

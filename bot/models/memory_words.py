@@ -46,8 +46,8 @@ class Rarity:
         }
 
     def weight(self, words: Iterable[str]) -> float:
-        """The words' weights, added up."""
-        return sum(map(self._weights.__getitem__, words))
+        """The words' weights, added up, the same in every order: sets of the same words may list them differently."""
+        return math.fsum(map(self._weights.__getitem__, words))
 
 
 def readable(text: str) -> str:

@@ -7,10 +7,15 @@ from bot.models.files import NotDeleted
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai.types import FileDeleted, ModelDeleted
+
+
+TUNED = "ft:"
+"""How the name of a model that was tuned begins."""
 
 
 class OpenAIFiles:
-    """The files of one key."""
+    """The files of one key, and the models that were tuned with it: both go by their names ("file-...", "ft:...")."""
 
     def __init__(self, *, api_key: str, base_url: str | None = None, timeout_s: float = 60.0) -> None:
         self._api_key = api_key
@@ -19,13 +24,17 @@ class OpenAIFiles:
         self._made: AsyncOpenAI | None = None
 
     async def delete(self, file_id: str) -> None:
-        """Delete a file there; one that OpenAI does not know any more is gone. Raises `NotDeleted`."""
+        """Delete a file or a fine-tuned model; one that OpenAI does not know any more is gone. Raises `NotDeleted`."""
         from openai import APIStatusError, NotFoundError, OpenAIError
 
         if self._made is None:
             self._made = await asyncio.to_thread(self._make)
         try:
-            told = await self._made.files.delete(file_id)
+            told: FileDeleted | ModelDeleted
+            if file_id.startswith(TUNED):
+                told = await self._made.models.delete(file_id)
+            else:
+                told = await self._made.files.delete(file_id)
         except NotFoundError:
             return
         except APIStatusError as error:

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bot.canaries import Canaries, read_promotion
+from bot.contenders import Contenders
 from bot.errors import PublicError
+from bot.eval_wishes import Wishes
 from bot.figures import Figures
+from bot.model_history import history, names_of
 from bot.money import Ledger
 from bot.schedule import Clock, describe, next_times, parse_schedule
 from bot.serving import Serving
 from bot.slack import text
 from bot.slack.decisions import DecisionRules, Decisions
+from bot.slack.digests import DIGEST, Digests, week_asked_for
 from bot.slack.duel_blocks import tally_line
+from bot.slack.evals import Evals
 from bot.slack.guards import Guards
 from bot.slack.learning import learning
 from bot.slack.report_text import WHICH_MODEL
@@ -57,31 +63,45 @@ class Admin:
         ledger: Ledger,
         figures: Figures,
         guards: Guards,
+        digests: Digests,
+        canaries: Canaries | None = None,
+        contenders: Contenders | None = None,
     ) -> None:
         self._store = store
         self._runs = runs
-        self._evaluations = evaluations
         self._reports = reports
         self._clock = clock
         self._rules = rules
         self._ledger = ledger
         self._figures = figures
         self._guards = guards
+        self._digests = digests
+        self.evals = Evals(
+            store,
+            evaluations,
+            Wishes(store, evaluations, contenders, team=rules.team),
+            reports,
+            clock,
+            team=rules.team,
+            timezone=rules.timezone,
+        )
         self.trouble: Callable[[], str] = lambda: ""
         self.decisions = Decisions(
             store,
             serving=serving,
             reports=reports,
             rules=DecisionRules(rules.team, rules.admins, rules.approvals),
+            canaries=canaries,
         )
 
     async def train(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/train [status | cancel | schedule ... | help | option=value ...]`"""
+        """`/train [status | cancel | confirm | schedule ... | help | [sweep] option=value ...]`"""
         await ack()
         verb, rest = _verb(body)
         actions: dict[str, Callable[[str, str], Awaitable[str]]] = {
             "status": self._train_status,
             "cancel": self._train_cancel,
+            "confirm": self._train_confirm,
             "schedule": self._train_schedule,
         }
         if verb == "help":
@@ -112,21 +132,29 @@ class Admin:
         await self._runs.cancel(live[0], by=person)
         return f"Run #{live[0].number} is being cancelled; its report will say so."
 
+    async def _train_confirm(self, person: str, _words: str) -> str:
+        run = await self._runs.waiting()
+        if run is None or not await self._runs.confirm(run, by=person):
+            return "No training run waits for a yes."
+        return f"Run #{run.number} goes on; its report shows how far it is."
+
     async def _train_schedule(self, person: str, words: str) -> str:
         row = await self._store.schedule(self._rules.team, TRAIN)
         if words:
-            row = await self._change_schedule(person, words, row)
+            row = await self._change_schedule(person, words, row, TRAIN, usual="0 3 * * *")
         return f"Training happens {self._schedule_line(row)}."
 
-    async def _change_schedule(self, person: str, words: str, row: Schedule | None) -> Schedule:
+    async def _change_schedule(
+        self, person: str, words: str, row: Schedule | None, action: str, *, usual: str
+    ) -> Schedule:
         zone = row.timezone if row else self._rules.timezone
         if words in {"on", "off"}:
-            cron = row.cron if row else "0 3 * * *"
+            cron = row.cron if row else usual
         else:
             cron = parse_schedule(words, zone).text
         changed = await self._store.set_schedule(
             team=self._rules.team,
-            action=TRAIN,
+            action=action,
             cron=cron,
             timezone=zone,
             enabled=words != "off",
@@ -146,18 +174,13 @@ class Admin:
         )
 
     async def evaluate(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/eval [version]`"""
+        """`/eval [MODEL] [on=DATASET] [with=API] | cancel | schedule ... | help`"""
         await ack()
-        if not self._is_admin(body):
+        words = (body.get("text") or "").strip()
+        if words.lower() != "help" and not self._is_admin(body):
             await respond(text=text.admins_only("/eval", self._rules.admins))
             return
-        await respond(text=await _said(self._evaluate_now(_person(body), (body.get("text") or "").strip())))
-
-    async def _evaluate_now(self, person: str, name: str) -> str:
-        version = await self._version(name) if name and name != "base" else None
-        evaluation = await self._evaluations.request(by=person, version=version)
-        await self._reports.evaluation(evaluation)
-        return f"Evaluation #{evaluation.number} starts. Its report is in the admin channel."
+        await respond(text=await _said(self.evals.carry_out(_person(body), words)))
 
     async def _version(self, name: str) -> ModelVersion:
         version = await self._store.model_named(self._rules.team, name)
@@ -168,13 +191,13 @@ class Admin:
         return version
 
     async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/apprentice help | status | spending | experts | learning | models | promote NAME | rollback`"""
+        """`/apprentice help | status | spending | experts | learning | models | promote NAME | report | rollback`"""
         await ack()
         verb, rest = _verb(body)
         person = _person(body)
         if verb == "status":
             await respond(text=await self._status(for_admin=self._is_admin(body)))
-        elif verb in {"experts", "learning", "models", "promote", "rollback", "spending"}:
+        elif verb in {"experts", "learning", "models", "promote", "report", "rollback", "spending"}:
             if not self._is_admin(body):
                 await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
                 return
@@ -183,6 +206,7 @@ class Admin:
                 "learning": partial(self._learning, str(body.get("channel_id", ""))),
                 "models": self._models,
                 "promote": self._promote_named,
+                "report": self._report,
                 "rollback": self._roll_back,
                 "spending": self._spending,
             }
@@ -215,18 +239,42 @@ class Admin:
     async def _models(self, _person: str, _words: str) -> str:
         team = self._rules.team
         versions = await self._store.models(team)
-        return text.models(versions, await self._store.current(team), self._rules.base_label)
+        canary = await self._store.canary(team)
+        listed = text.models(versions, await self._store.current(team), self._rules.base_label, canary=canary)
+        told = history(
+            await self._store.promotions(team), await self._store.canaries(team), names_of(versions)
+        )
+        return "\n".join([listed, *(text.escape(line) for line in told)])
 
     async def _spending(self, _person: str, _words: str) -> str:
         return await self._ledger.listing()
 
+    async def _report(self, person: str, words: str) -> str:
+        """What a week was like; `schedule` and when: the weekly one in the admin channel."""
+        verb, _, rest = words.partition(" ")
+        if verb != "schedule":
+            return await self._digests.said(week_asked_for(words))
+        row = await self._store.schedule(self._rules.team, DIGEST)
+        if rest:
+            row = await self._change_schedule(person, rest.strip(), row, DIGEST, usual="0 9 * * 1")
+        if row is None or not row.enabled:
+            return "The week is told when somebody types `/apprentice report`."
+        return f"The week is told in the admin channel {self._schedule_line(row)}."
+
     async def _learning(self, channel: str, person: str, words: str) -> str:
         return await learning(self._store, self._rules.team, channel, person, words)
 
-    async def _promote_named(self, person: str, name: str) -> str:
+    async def _promote_named(self, person: str, words: str) -> str:
+        name, share = read_promotion(words)
         if not name:
             return WHICH_MODEL
         version = None if name == "base" else await self._version(name)
+        if share is not None:
+            if version is None:
+                raise PublicError(
+                    "The base cannot be a canary. `/apprentice promote base` lets it answer again."
+                )
+            return await self.decisions.canary_named(person, version, share or None)
         return await self.decisions.promote_named(person, name, version)
 
     async def _roll_back(self, person: str, _words: str) -> str:

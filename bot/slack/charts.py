@@ -61,6 +61,9 @@ def loss_chart(progress: Sequence[Mapping[str, Any]]) -> Chart | None:
     Where the held-out loss was measured often enough, a point is a measurement, and beside it stands the mean training
     loss since the one before. Otherwise the steps are put together evenly.
     """
+    # A second stage counts its steps anew, and its loss is of another kind.
+    first = next((line["stage"] for line in progress if line.get("stage")), None)
+    progress = [line for line in progress if line.get("stage") in {None, first}]
     steps = [(int(line["step"]), float(line["loss"])) for line in progress if _has(line, Event.STEP, "loss")]
     measured = {
         int(line["step"]): float(line["eval_loss"])

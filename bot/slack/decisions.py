@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bot.canaries import Canaries
 from bot.errors import PublicError
 from bot.serving import Serving
 from bot.slack import report_text as words
@@ -58,7 +59,16 @@ class OneMore:
 class Decisions:
     """What admins decide about models."""
 
-    def __init__(self, store: Store, *, serving: Serving, reports: Reports, rules: DecisionRules) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        serving: Serving,
+        reports: Reports,
+        rules: DecisionRules,
+        canaries: Canaries | None = None,
+    ) -> None:
+        self._canaries = canaries or Canaries(store, serving, team=rules.team, worker="decisions")
         self._store = store
         self._serving = serving
         self._reports = reports
@@ -75,6 +85,10 @@ class Decisions:
     async def keep(self, ack: Ack, body: Json, action: Json, respond: Ack) -> None:
         """The report's Keep button."""
         await self._pressed(ack, body, action, respond, self._keep)
+
+    async def canary(self, ack: Ack, body: Json, action: Json, respond: Ack) -> None:
+        """The report's Canary button."""
+        await self._pressed(ack, body, action, respond, self._canary)
 
     async def roll_back(self, ack: Ack, body: Json, action: Json, respond: Ack) -> None:
         """The Roll back button of a report whose model serves."""
@@ -124,6 +138,15 @@ class Decisions:
         await self._store.decide(team=self._rules.team, actor=person, action=KEEP, subject=run.id)
         return ""
 
+    async def _canary(self, person: str, run: TrainingRun, version: ModelVersion) -> str:
+        if said := await self._decided_already(run):
+            return said
+        _, new = await self._canaries.begin(
+            version, by=person, decision=f"run:{run.id}:{uuid.uuid4().hex[:8]}", reason=run.reason
+        )
+        await self._canaries.tick()
+        return words.begun(version.name, self._canaries.rules.share) if new else ""
+
     async def _decided_already(self, run: TrainingRun) -> str:
         promotion = promotion_of(await self._store.promotions(self._rules.team), run.version_id)
         if promotion is not None:
@@ -154,8 +177,24 @@ class Decisions:
             return words.one_more_needed(name, again=done.again, admins=len(self._rules.admins))
         return words.from_next_question(name)
 
+    async def canary_named(self, person: str, version: ModelVersion, share: float | None) -> str:
+        """`/apprentice promote NAME canary=0.2` by an admin; the receipt. One admin is enough for a share."""
+        async with self._deciding:
+            canary, _ = await self._canaries.begin(
+                version, by=person, share=share, reason="asked for by name"
+            )
+        await self._canaries.tick()
+        await self._show(version)
+        return words.begun(version.name, canary.share)
+
     async def roll_back_named(self, person: str) -> str:
-        """`/apprentice rollback` by an admin; the receipt. One admin is enough."""
+        """`/apprentice rollback` by an admin; the receipt. One admin is enough. A canary that goes on goes first."""
+        if (watched := await self._canaries.watched()) is not None:
+            version = await self._store.model(watched.version_id or "")
+            await self._canaries.take_back(watched, by=person)
+            await self._canaries.tick()
+            await self._show(version)
+            return words.canary_over(version.name if version else "a model that is gone")
         async with self._deciding:
             name = await self._serving.roll_back(by=person)
         await self._show(None)

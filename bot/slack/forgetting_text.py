@@ -24,7 +24,7 @@ COUNTED: Mapping[str, tuple[str, str]] = {
     "lines": ("line in files", "lines in files"),
     "files": ("file", "files"),
     "checkpoints": ("run's checkpoints", "runs' checkpoints"),
-    "provider files": ("file at a provider", "files at providers"),
+    "provider files": ("file or model at a provider", "files and models at providers"),
 }
 
 
@@ -97,9 +97,14 @@ def _models(done: Mapping[str, Any], undone: Mapping[str, Any]) -> Iterator[str]
         yield f"No training without it is queued: {undone['retraining']}"
 
 
+def _kind(name: str) -> str:
+    return "model" if name.startswith(("ft:", "projects/")) else "file"
+
+
 def _not_done(undone: Mapping[str, Any]) -> Iterator[str]:
     for provider, name, why in undone.get("provider files") or ():
-        yield f"Not deleted yet: file {name or '(unknown)'} at {provider}: {why}. I try again, once a day after a while."
+        what = f"{_kind(name)} {name or '(unknown)'} at {provider}"
+        yield f"Not deleted yet: {what}: {why}. I try again, once a day after a while."
     if undone.get("reports"):
         numbers = ", ".join(f"#{number}" for number in undone["reports"])
         yield f"The answers in the thread of report {numbers} stand in Slack; delete that file there if they are to go."

@@ -49,6 +49,7 @@ def listen(app: AsyncApp, *, questions: Questions, admin: Admin) -> None:
             await admin.apprentice(ack, body, respond)
 
     app.action(report_blocks.PROMOTE)(admin.decisions.promote)
+    app.action(report_blocks.CANARY)(admin.decisions.canary)
     app.action(report_blocks.KEEP)(admin.decisions.keep)
     app.action(report_blocks.ROLL_BACK)(admin.decisions.roll_back)
 

@@ -7,10 +7,11 @@ workspaces that refuse those. `text` says the essence to notifications and scree
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from bot.slack import report_beside
 from bot.slack import report_text as words
 from bot.slack.blocks import Block, context, plain, section
 from bot.slack.charts import Chart, chart_block
@@ -18,11 +19,12 @@ from bot.slack.report_standing import Standing
 from bot.slack.report_text import ARM_NAMES, METRICS
 from storage.records import Evaluation, Promotion, RunState, TrainingRun
 from storage.values import who
-from training.evaluating import BASE, CHALLENGER, CURRENT
+from training.evaluating import BASE, CANCELLED, CHALLENGER, CURRENT
 from training.evaluation import ArmScores, Sheet
 from training.promotion import Difference
+from training.sweep_words import doing
 
-PROMOTE, KEEP, ROLL_BACK = "promote", "keep", "roll_back"
+PROMOTE, KEEP, ROLL_BACK, CANARY = "promote", "keep", "roll_back", "canary"
 TEXT_LIMIT = 2_900
 CHARTS_LIMIT = 2
 ENDED_EARLY = frozenset({"failed", "cancelled", "declined"})
@@ -66,6 +68,10 @@ class Comparison:
     arms: tuple[ArmScores, ...]
     against: str = ""
     gains: Mapping[str, Difference] = field(default_factory=dict)
+    agreed: str = ""
+    """What was agreed beforehand, with its hash, as a sentence."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What the sheet tells beside its rows (`report_beside`)."""
 
     @property
     def clusters(self) -> int:
@@ -82,6 +88,15 @@ def compare(sheet: Sheet) -> Comparison:
         return Comparison(arms)
     gains = {metric: sheet.difference(CHALLENGER, against, metric) for metric in METRICS}
     return Comparison(arms, against, gains)
+
+
+def comparison_of(evaluation: Evaluation) -> Comparison:
+    """Everything that a finished evaluation's sheet tells. Slow, as `compare` is."""
+    return replace(
+        compare(Sheet.from_json(evaluation.sheet)),
+        agreed=words.agreed(evaluation.verdict),
+        beside=report_beside.of(evaluation.sheet),
+    )
 
 
 def run_report(
@@ -103,7 +118,7 @@ def run_report(
     if standing is not None:
         blocks += decision(run, standing)
     blocks += drawn(charts, look=look)
-    blocks += [plan(run, look=look), context(words.asked_by(run))]
+    blocks += [plan(run, look=look), _last(words.asked_by(run), comparison)]
     gist = " ".join(part for part in said if part) if run.outcome else stage_now(run)
     return _message(
         f"{title}: {gist}",
@@ -124,7 +139,10 @@ def evaluation_report(
     title = f"Evaluation #{evaluation.number}"
     blocks: list[Block] = [_header(title)]
     gist = "asking every model the held-out questions"
-    if evaluation.reason:
+    if evaluation.reason.startswith(CANCELLED):
+        gist = words.literal(evaluation.reason)
+        blocks.append(section(gist))
+    elif evaluation.reason:
         gist = f"it failed. {words.literal(evaluation.reason)}"
         blocks.append(section(f"*It failed.* {words.literal(evaluation.reason)}"))
     elif comparison is None:
@@ -135,7 +153,7 @@ def evaluation_report(
         blocks += [*scores(comparison, look=look), *drawn(charts, look=look)]
         named = [f"{ARM_NAMES.get(arm, arm)}: {words.literal(name)}" for arm, name in names.items()]
         blocks.append(context(" · ".join(named)))
-    blocks.append(context(f"Asked for by {who(evaluation.requested_by)}"))
+    blocks.append(_last(f"Asked for by {who(evaluation.requested_by)}", comparison))
     metadata = {"event_type": "apprentice_evaluation", "event_payload": {"evaluation_id": evaluation.id}}
     return _message(f"{title}: {gist}", blocks, metadata)
 
@@ -213,6 +231,8 @@ def _plan_title(run: TrainingRun) -> str:
 def stage_details(run: TrainingRun, stage: str) -> str:
     """How far a stage is, or what it gave; "" where there is nothing to say yet."""
     progress = run.progress
+    if stage == TRAIN and run.awaiting:
+        return words.literal(run.awaiting)
     if stage == COLLECT and "gathered" in progress:
         return f"{progress['gathered']} examples"
     if stage == FREEZE and "counts" in progress:
@@ -220,6 +240,8 @@ def stage_details(run: TrainingRun, stage: str) -> str:
         return f"{counts['train']} to train on, {counts['validation']} to watch it, {counts['test']} held out"
     if stage == TRAIN and progress.get("max_steps"):
         return ", ".join(_training(run))
+    if stage == TRAIN and progress.get("provider"):
+        return words.literal(str(progress["provider"]))
     if stage == EVALUATE and progress.get("to_evaluate"):
         return f"{progress['evaluated']} of {progress['to_evaluate']} answers"
     return ""
@@ -227,12 +249,16 @@ def stage_details(run: TrainingRun, stage: str) -> str:
 
 def _training(run: TrainingRun) -> list[str]:
     progress = run.progress
-    said = [f"step {progress.get('step', 0)} of {progress['max_steps']}"]
+    going = run.state is RunState.TRAINING
+    said = [doing(progress)] if going and doing(progress) else []
+    said.append(f"step {progress.get('step', 0)} of {progress['max_steps']}")
     if progress.get("loss") is not None:
         said.append(f"loss {progress['loss']:.3f}")
     if progress.get("eval_loss") is not None:
         said.append(f"held-out loss {progress['eval_loss']:.3f}")
-    if run.state is RunState.TRAINING and progress.get("eta_s"):
+    if going and progress.get("tokens_per_s"):
+        said.append(f"{progress['tokens_per_s']:,.0f} tokens/s")
+    if going and progress.get("eta_s"):
         said.append(f"about {words.span(progress['eta_s'])} left")
     return said
 
@@ -313,7 +339,11 @@ def _score_rows(comparison: Comparison) -> list[list[str]]:
 
 def _cost_rows(comparison: Comparison) -> list[list[str]]:
     return [
+        *_refusal_row(comparison),
         _cost_row("Median seconds", comparison, {arm.name: arm.latency_p50_s for arm in comparison.arms}),
+        _cost_row(
+            "Seconds, 95th percentile", comparison, {arm.name: arm.latency_p95_s for arm in comparison.arms}
+        ),
         _cost_row(
             "Tokens per answer",
             comparison,
@@ -327,6 +357,15 @@ def _cost_rows(comparison: Comparison) -> list[list[str]]:
             sign="$",
         ),
     ]
+
+
+def _refusal_row(comparison: Comparison) -> list[list[str]]:
+    """The share of answers that refuse, in points of 100; none where that was not counted."""
+    shares = {arm.name: report_beside.refusal_share(comparison.beside, arm.name) for arm in comparison.arms}
+    if all(share is None for share in shares.values()):
+        return []
+    values = {name: 100 * (share or 0.0) for name, share in shares.items()}
+    return [_cost_row("Refusals", comparison, values, places=1)]
 
 
 def _cost_row(
@@ -388,7 +427,17 @@ def decision(run: TrainingRun, standing: Standing) -> list[Block]:
     )
     keep = _button("Keep", KEEP, run.id, standing, style="" if advised else "primary")
     keep["confirm"] = _confirm("Keep?", f"{standing.serving} goes on answering.", "Keep")
-    return [*blocks, {"type": "actions", "elements": [promote, keep]}]
+    canary = _button("Canary", CANARY, run.id, standing, style="")
+    canary["confirm"] = _confirm(
+        "Canary?",
+        f"{standing.challenger} will answer a share of the threads. Ratings are compared, and it goes back by itself "
+        "if it turns out worse.",
+        "Begin",
+    )
+    if standing.canary is not None:
+        blocks.append(context(words.canary(standing.canary, standing.challenger, beside)))
+    choices = [promote] if standing.watched else [promote, canary, keep]
+    return [*blocks, {"type": "actions", "elements": choices}]
 
 
 def _when(standing: Standing) -> str:
@@ -426,6 +475,14 @@ def _confirm(title: str, said: str, yes: str) -> Block:
 
 def _header(title: str) -> Block:
     return {"type": "header", "text": plain(title)}
+
+
+def _last(asked_by: str, comparison: Comparison | None) -> Block:
+    """The last line: who asked, and what was agreed before the first answer."""
+    line = context(asked_by)
+    if comparison is not None and comparison.agreed:
+        line["elements"] += context(comparison.agreed)["elements"]
+    return line
 
 
 def _message(gist: str, blocks: Sequence[Block], metadata: Block) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bot.slack import report_beside
 from bot.slack import report_text as words
 from bot.slack.blocks import Block, context, section
 from bot.slack.report_blocks import Comparison
@@ -19,6 +20,7 @@ from storage.redaction import redact
 from training.dataset_difference import Difference
 from training.evaluating import CHALLENGER, MEMORY
 from training.evaluation import Row, Sheet
+from training.sweep_words import plainly
 
 EXTREMES = 5
 QUESTION_LIMIT, ANSWER_LIMIT = 300, 300
@@ -43,7 +45,7 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """Everything that the thread tells about a comparison. `names` are the versions' names by arm, `answering` are lines on
-    how people's questions were answered lately."""
+    how people's questions were answered lately, `sweep` is what was tried to find the plan."""
 
     title: str
     names: Mapping[str, str]
@@ -53,6 +55,7 @@ class Compared:
     dataset: DatasetVersion | None = None
     golden: Sheet | None = None
     answering: Sequence[str] = ()
+    sweep: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,12 @@ def details_message(compared: Compared, *, key: str) -> dict[str, Any]:
     blocks: list[Block] = [section(f"*What was compared*\n{_arms(compared)}")]
     if compared.dataset is not None:
         blocks.append(section(f"*The data*\n{_dataset(compared.dataset)}"))
+    if compared.sweep is not None:
+        tried = section(f"*Ways of training that were tried*\n```{plainly(compared.sweep)}```")
+        blocks.append(tried)
     if compared.golden is not None:
         blocks.append(section(f"*The golden set*\n{_golden(compared.golden)}"))
+    blocks += report_beside.details(compared.comparison.beside)
     if compared.answering:
         blocks.append(section("\n".join(compared.answering)))
     pairs = _pairs(compared)
@@ -96,9 +103,12 @@ def details_message(compared: Compared, *, key: str) -> dict[str, Any]:
 
 def _arms(compared: Compared) -> str:
     lines = []
+    asked = max(arm.n for arm in compared.comparison.arms)
     for arm in compared.comparison.arms:
         name = compared.names.get(arm.name) or (MEMORY_IS if arm.name == MEMORY else arm.model)
         failures = f", {arm.errors} of {arm.n} questions without an answer" if arm.errors else ""
+        fewer = asked - arm.n
+        failures += f", {fewer} not asked because they are from private channels" if fewer else ""
         lines.append(f"• {ARM_NAMES.get(arm.name, arm.name)}: {words.literal(name)}{failures}")
     return "\n".join(lines)
 
@@ -180,12 +190,15 @@ def csv_text(compared: Compared) -> str:
     for example, first in rows[arms[0]].items():
         cells: list[str] = [example, first.cluster, "test"]
         for arm in arms:
-            cells += _csv_cells(rows[arm][example])
+            cells += _csv_cells(rows[arm].get(example))
         table.writerow([_harmless(cell) for cell in cells])
     return held.getvalue()
 
 
-def _csv_cells(row: Row) -> list[str]:
+def _csv_cells(row: Row | None) -> list[str]:
+    """Empty ones where the arm was not asked: an API model is not told of private places."""
+    if row is None:
+        return [""] * (len(METRICS) + 3)
     figures = [f"{getattr(row.scores, metric):.4f}" for metric in METRICS]
     return [
         redact(row.answered.text).text,

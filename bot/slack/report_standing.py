@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.records import Decision, ModelVersion, Promotion, TrainingRun
+from storage.records import Canary, CanaryState, Decision, ModelVersion, Promotion, TrainingRun
 
 APPROVE, KEEP = "approve", "keep"
 BASE_NAME = "The base"
@@ -29,6 +29,13 @@ class Standing:
     approved: tuple[Decision, ...] = ()
     approvals: int = 1
     admins: tuple[str, ...] = ()
+    canary: Canary | None = None
+    """Its newest canary, going on or over."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether it answers a share of the threads now."""
+        return self.canary is not None and self.canary.state is CanaryState.WATCHING
 
 
 def standing_of(
@@ -41,6 +48,7 @@ def standing_of(
     names: Mapping[str, str],
     approvals: int,
     admins: tuple[str, ...],
+    canaries: Sequence[Canary] = (),
 ) -> Standing:
     """How a run's challenger stands. `promotions` oldest first; `names` by version id; `compared_with` is a version id."""
     newest = promotions[-1] if promotions else None
@@ -61,6 +69,7 @@ def standing_of(
         approved=approvals_of(decisions, promotions, version.id, promotion),
         approvals=approvals,
         admins=admins,
+        canary=next((each for each in reversed(canaries) if each.version_id == version.id), None),
     )
 
 

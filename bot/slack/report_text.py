@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from bot.slack.text import escape
-from storage.records import Decision, Promotion, TrainingRun
+from bot.train_options import READERS
+from storage.records import Canary, CanaryState, Decision, Promotion, TrainingRun
 from storage.values import who
 
 METRICS: Mapping[str, str] = {
@@ -63,6 +64,28 @@ def difference_line(verdict: Mapping[str, Any]) -> str:
     if verdict.get("over_memory"):
         line += f" · minus memory: {_signed(verdict['over_memory'])}"
     return line
+
+
+def agreed(verdict: Mapping[str, Any]) -> str:
+    """What was agreed before the first answer, and how the challenger did by it; "" for a verdict without an agreement."""
+    if not verdict.get("specification"):
+        return ""
+    tests = [
+        f"{METRICS.get(str(each['metric']), each['metric'])} p {_chance(each['p_holm'])} "
+        f"(not worse: {_chance(each['p_not_worse'])})"
+        for each in verdict.get("tests", ())
+    ]
+    found = f" · {points(verdict['detectable'])} points would have been found in 4 of 5 cases" * bool(
+        verdict.get("gain")
+    )
+    return (
+        f"Agreed beforehand (specification `{str(verdict['specification'])[:8]}`): better in {verdict['axis']}, "
+        f"not worse in any metric, at {verdict['alpha']:.2%} of the quarter's 5 %. {' · '.join(tests)}{found}"
+    ).strip()
+
+
+def _chance(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _signed(gain: Mapping[str, Any]) -> str:
@@ -135,6 +158,28 @@ def approved(approval: Decision, beside: datetime, *, admins: int) -> str:
     return f"Approved by {who(approval.actor)} {clock(approval.decided_at, beside)}; one more admin is needed.{lonely}"
 
 
+def canary(canary: Canary, name: str, beside: datetime) -> str:
+    """A canary of a report's challenger: going on, or how it ended."""
+    since = clock(canary.started_at, beside)
+    if canary.state is CanaryState.WATCHING:
+        return f"{name} answers {canary.share:.0%} of the threads since {since} ({who(canary.started_by)})."
+    ended = clock(canary.ended_at, beside) if canary.ended_at else since
+    return f"Its canary ended {ended} ({canary.state.value}): {literal(canary.reason)}."
+
+
+def begun(name: str, share: float) -> str:
+    """The receipt of a canary."""
+    return (
+        f"{name} answers {share:.0%} of the threads from the next question on. How it does is in the admin channel; "
+        "`/apprentice rollback` ends it."
+    )
+
+
+def canary_over(name: str) -> str:
+    """The receipt of a canary that an admin ended."""
+    return f"The canary of {name} is over; what serves beside it answers every thread again."
+
+
 def serves_now(name: str) -> str:
     """What answers today, under a report that was overtaken."""
     return f"{name} serves now."
@@ -197,5 +242,9 @@ def buttons_for_admins(admins: Sequence[str]) -> str:
 
 
 def asked_by(run: TrainingRun) -> str:
-    """The last line of a run's report."""
-    return f"Asked for by {who(run.requested_by)} · run `{run.id[-8:]}`"
+    """The last line of a run's report: who asked, with which options, and why it was trained as it was."""
+    given = " ".join(f"{name}={value}" for name, value in run.options.items() if name in READERS)
+    how = f" with {literal(given)}" if given else ""
+    why = str(run.progress.get("method_reason") or "")
+    said = f"Asked for by {who(run.requested_by)}{how} · run `{run.id[-8:]}`"
+    return f"{said} · {literal(why)}" if why else said

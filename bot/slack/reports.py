@@ -33,6 +33,7 @@ from training.dataset_files import read_split
 from training.evaluating import BASE, CHALLENGER, CURRENT
 from training.evaluation import Sheet, golden_of
 from training.rundir import read_progress
+from training.sweep_words import chosen_course, sweep_of
 
 EVERY_S = 5.0
 LOOK_BACK = 50
@@ -170,6 +171,12 @@ class Reports:
         if self._rules.channel:
             await self._call("chat_postMessage", channel=self._rules.channel, text=words)
 
+    async def put(self, message: Message, place: Place) -> Place:
+        """Post a message of somebody else's in the admin channel, or edit it; found again by its metadata where a bot died
+        before it wrote the place down. Raises PublicError where Slack refuses."""
+        async with self._drawing:
+            return await self._draw(lambda _look: message, place)
+
     # --- What goes on while nobody asks ---------------------------------------------------------------------
 
     async def tick(self) -> None:
@@ -288,7 +295,7 @@ class Reports:
 
     async def _charts(self, run: TrainingRun, judged: _Judged) -> tuple[Chart, ...]:
         told = await asyncio.to_thread(read_progress, Path(run.directory)) if run.directory else []
-        found = (loss_chart(told), score_chart(judged.comparison.arms))
+        found = (loss_chart(chosen_course(told)), score_chart(judged.comparison.arms))
         return tuple(chart for chart in found if chart is not None)
 
     async def _names(self, evaluation: Evaluation) -> dict[str, str]:
@@ -305,6 +312,7 @@ class Reports:
         if evaluation is None or judged is None:
             return None
         run = await self._store.run(evaluation.run_id) if evaluation.run_id else None
+        version = await self._store.model(run.version_id) if run and run.version_id else None
         dataset = await self._store.dataset(evaluation.dataset_id or "")
         return Compared(
             title=f"Training run #{run.number}" if run else f"Evaluation #{evaluation.number}",
@@ -314,6 +322,7 @@ class Reports:
             asked=await asyncio.to_thread(_asked, Path(dataset.path)) if dataset else {},
             dataset=dataset,
             golden=golden_of(evaluation.sheet),
+            sweep=sweep_of(version.card) if version else None,
             answering=await self.figures.lines() if self.figures is not None else (),
         )
 
@@ -334,6 +343,7 @@ class Reports:
             names={each.id: each.name for each in await self._store.models(team)},
             approvals=self._rules.approvals,
             admins=self._rules.admins,
+            canaries=await self._store.canaries(team),
         )
 
     # --- Slack ----------------------------------------------------------------------------------------------
@@ -423,7 +433,7 @@ def _decidable(run: TrainingRun) -> bool:
 
 def _judge(evaluation: Evaluation) -> _Judged:
     sheet = Sheet.from_json(evaluation.sheet)
-    return _Judged(sheet, report_blocks.compare(sheet), evaluation.current_id)
+    return _Judged(sheet, report_blocks.comparison_of(evaluation), evaluation.current_id)
 
 
 def _asked(dataset: Path) -> dict[str, Asked]:

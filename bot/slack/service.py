@@ -8,6 +8,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.slack.access import Access
 from bot.slack.catchup import CatchUp
 from bot.slack.connection import Receiver
+from storage.database import in_words
 from storage.store import Store
 
 LOOK_S = 1.0
@@ -39,9 +40,16 @@ class SlackService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._tasks:
-            await self.catch_up.note(self.receiver.heard_at, always=True)
-        await self.receiver.stop()
+        try:
+            if self._tasks:
+                await self.catch_up.note(self.receiver.heard_at, always=True)
+        except Exception as error:
+            # Nothing is lost: the next start looks back further, to the note before, and knows what it has seen.
+            if in_words(error) is None:
+                raise
+            log.warning("not noted until when Slack was heard", error=in_words(error))
+        finally:
+            await self.receiver.stop()
 
     def trouble(self) -> str:
         """What is wrong between Slack and us, with the remedy; "" for nothing."""

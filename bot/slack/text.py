@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from storage.forgetting import Holdings
 from storage.golden import GoldenTally
 from storage.operating import Tally
-from storage.records import Decision, ModelVersion, Promotion, Schedule, TrainingRun
+from storage.records import Canary, Decision, ModelVersion, Promotion, Schedule, TrainingRun
 from storage.reviewing import COUNTED
 from storage.values import who
 
@@ -74,10 +74,18 @@ HELP = """*Ask me* by mentioning me in a channel or writing me a direct message.
 `/eval` compares the models on held-out questions
 `/apprentice review` goes through the examples that would be learned from · `/apprentice golden` those that measure models
 `/apprentice learning off` or `on`, for this channel or `everywhere`
-`/apprentice models` · `/apprentice promote NAME` · `/apprentice rollback` · `/apprentice spending`
+`/apprentice models` · `/apprentice promote NAME [canary=0.2]` · `/apprentice rollback` · `/apprentice spending`
+`/apprentice report this` or `report last` tells what a week was like · `/apprentice report schedule every monday at 9`
 `/apprentice experts` shows and changes whose ratings count twice"""
 
-TRAIN_HELP = """`/train` starts a training run now. You can add `quantization=none` or `epochs=5`.
+TRAIN_HELP = """`/train` starts a training run now; what you do not name is derived from the model and the data. You can add
+`effort=quick`, normal or thorough: a third or twice the usual epochs, half or twice the rank, and how soon it stops
+`method=sft`, dpo (by itself where there are enough pairs) or kto; the last two follow after sft
+`epochs=5` `lr=2e-4` `batch=8` for the first stage, `rank=16` for all; these count more than the effort
+`quantization=nf4` (4-bit) or none · `adapter=lora` (the default) or rslora · `seed=0`
+`with=local`, ray, openai or gemini; providers take a method, epochs and a seed
+`sweep` tries 12 ways, or `trials=8`, and keeps the best on validation examples; what you name stays as named
+`/train confirm` agrees to what a run at a provider costs
 `/train status` shows the last runs · `/train cancel` stops the one that is running
 `/train schedule` shows when it happens by itself
 `/train schedule nightly at 03:00` · `weekdays at 22:15` · `off` · `on` changes it"""
@@ -190,7 +198,7 @@ def with_trouble(status: str, trouble: str) -> str:
 
 def run_line(run: TrainingRun) -> str:
     """One training run on one line."""
-    said = f": {run.reason}" if run.reason else ""
+    said = f": {run.reason or escape(run.awaiting)}" if run.reason or run.awaiting else ""
     return f"#{run.number} {run.outcome or run.state.value}{said}"
 
 
@@ -225,12 +233,16 @@ def forgotten(held: Holdings, tainted: Sequence[str]) -> str:
     return text
 
 
-def models(versions: Sequence[ModelVersion], current: ModelVersion | None, base: str) -> str:
-    """The list of model versions."""
+def models(
+    versions: Sequence[ModelVersion], current: ModelVersion | None, base: str, *, canary: Canary | None = None
+) -> str:
+    """The list of model versions; an arrow where one serves, and the share of what is a canary."""
     lines = [f"{'→' if current is None else ' '} base: {base}"]
     for version in versions:
         mark = "→" if current is not None and version.id == current.id else " "
         note = f", marked: {version.tainted}" if version.tainted else ""
+        if canary is not None and canary.version_id == version.id:
+            note += f", canary of {canary.share:.0%}"
         lines.append(f"{mark} {version.name}, {version.registered_at:%Y-%m-%d %H:%M} UTC{note}")
     return "```\n" + "\n".join(lines) + "\n```"
 

@@ -7,14 +7,19 @@ from tests.benchmarks import (
     bench_bot,
     bench_clusters,
     bench_forget,
+    bench_formats,
     bench_freeze,
     bench_guards,
+    bench_learning,
     bench_llamacpp,
     bench_load,
     bench_local,
     bench_memory,
     bench_redaction,
     bench_routing,
+    bench_training,
+    bench_verdict,
+    bench_writes,
 )
 from tests.benchmarks.figure import Figure
 
@@ -52,12 +57,32 @@ BENCHES: Mapping[str, tuple[Callable[[], Iterator[Figure]], tuple[str, ...]]] = 
     "core": (bench_bot.core, ("rss_mb_core",)),
     "starter": (bench_bot.starter, ("rss_mb_starter", "ack_p99_ms_idle", "ack_p99_ms_busy")),
     "redaction": (bench_redaction.cost, ("redaction_us", "redaction_everything_us")),
+    "redaction through every sink": (bench_redaction.sinks, ("secrets_survived",)),
     "redaction rightness": (bench_redaction.rightness, ("redaction_survived", "redaction_touched_pct")),
+    "files": (bench_formats.formats, ("import_grown_mb", "export_grown_mb")),
     "forget": (bench_forget.forget, ("forget_s", "forgotten_traces")),
     "weighing": (bench_guards.weighing, ("weighed_rows_per_s", "weighing_rss_mb")),
     "alarms": (bench_guards.alarms, ("guard_false_alarms_per_100_teams",)),
     "clusters": (bench_clusters.million, ("clusters_million_s", "clusters_rss_mb")),
     "freeze": (bench_freeze.freeze, ("freeze_rows_per_s", "freeze_rss_mb", "freeze_growth")),
+    "verdicts": (
+        bench_verdict.verdicts,
+        ("false_promotion_rate", "promotion_power", "promotion_detectable"),
+    ),
+    "canaries": (
+        bench_verdict.canaries,
+        ("canary_detect_ratings_median", "canary_detect_at_a_fifth", "canary_false_alarm_rate"),
+    ),
+    "training": (bench_training.help_desk, ("training_tokens_ratio", "training_loss_gap")),
+    "training on long rows": (
+        bench_training.slack_length,
+        ("training_tokens_ratio_long", "training_loss_gap_long"),
+    ),
+    "learning": (
+        bench_learning.learning,
+        ("learning_sft_f1_gain_low", "learning_kto_liked_gain", "learning_dpo_margin_gain"),
+    ),
+    "writes": (bench_writes.writes, ("writes_per_s", "writes_p99_ms", "writes_lost")),
     "load": (bench_load.load, ("ack_p99_ms_load", "lost_or_doubled", "press_p99_ms", "votes_lost")),
 }
 

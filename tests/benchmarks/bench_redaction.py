@@ -1,6 +1,8 @@
-"""What striking out costs, and what it strikes out wrongly: the messages of a help desk, with 300 members by name."""
+"""What striking out costs, what it leaves, and what it strikes out wrongly of real messages, with 300 members by name."""
 
 import json
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from tests.benchmarks.figure import Figure
 from tests.redaction_corpus import COUNTRIES, member_names, planted, remains
 from tests.redaction_members import hashed_names, three_hundred
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+FEWEST_PLANTED = 300
 LENGTHS = range(200, 401)
 ROUNDS = 5
 
@@ -28,7 +32,7 @@ def cost() -> Iterator[Figure]:
 
 
 def rightness() -> Iterator[Figure]:
-    """Planted items that are left (all of some draws), and the share of real messages that are touched."""
+    """Planted items that are left (all of some draws), and the share of real messages that are touched, rightly or not."""
     everything = Rules(national_ids=COUNTRIES, names=member_names())
     left = sum(
         bool(remains(item, redact(item.text, rules=everything).text))
@@ -41,6 +45,34 @@ def rightness() -> Iterator[Figure]:
         rules = Rules(national_ids=COUNTRIES, names=hashed_names(three_hundred()))
         touched = sum(bool(redact(text, rules=rules).found) for text in messages)
         yield Figure("redaction_touched_pct", round(100 * touched / len(messages), 3), "%", 1, "lower")
+
+
+def sinks() -> Iterator[Figure]:
+    """Planted items that are found in any table, file, log, request or message after the real bot met all of them.
+
+    `tests/test_sinks.py` walks every way in with the whole bot and searches every byte; the count is what it prints.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/test_sinks.py",
+        "-k",
+        "sqlite",
+        "-q",
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1_800, check=False)
+    found = re.findall(r"^(.+): (\d+) of (\d+) survived", done.stdout, re.MULTILINE)
+    if not found or int(found[0][2]) < FEWEST_PLANTED:
+        raise RuntimeError(f"the search did not take place: {done.stdout[-2_000:]}{done.stderr[-2_000:]}")
+    print(f"{found[0][2]} planted, {len(found)} sinks searched", file=sys.stderr)
+    for sink, left, _ in found:
+        if int(left):
+            print(f"{left} in {sink}", file=sys.stderr)
+    yield Figure("secrets_survived", sum(int(left) for _, left, _ in found), "items", 0, "lower")
 
 
 def _microseconds(messages: list[str], rules: Rules) -> float:

@@ -1,12 +1,13 @@
 """Rated answers written to SQLite while a trainer and a freeze are at work on the same two cores.
 
 A rated answer is a question asked, an answer stored, marked as posted, and rated: four transactions, as the bot makes them.
-They come at 200 a second for a minute, whether the ones before are done or not; each of the four is timed from when it was
-due to begin until it is committed. Afterwards every one of them must be in the database.
+They come at 200 a second for a minute (`WRITES_SECONDS` for a look in between), whether the ones before are done or not;
+each of the four is timed from when it was due to begin until it is committed. Afterwards every one must be in the database.
 """
 
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -27,7 +28,8 @@ from training.finetuners.local import LocalFineTuner
 from training.formats.reading import read_faq
 
 TEAM = "T1"
-A_SECOND, SECONDS = 200, 60
+A_SECOND = 200
+SECONDS = int(os.environ.get("WRITES_SECONDS", "60"))
 THERE_BEFORE = 50_000  # conversations for the freeze to read
 TOPICS = ("the printer", "my password", "a day off", "the van", "an invoice", "the door on floor two")
 
@@ -40,15 +42,21 @@ def writes() -> Iterator[Figure]:
 async def _writes() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="apprentice-bench-") as folder:
         url = f"sqlite:///{folder}/apprentice.sqlite"
-        store = await Store.open(url)
+        await (await Store.open(url)).close()
         await asyncio.to_thread(fill, url, THERE_BEFORE)
+        store = await Store.open(url)
         async with _trainer(Path(folder)), _freezing(url, Path(folder)):
+            since = time.process_time()
             took, times = await _load(store)
+            cpu_s = time.process_time() - since
+            if not rundir.is_locked(Path(folder) / "run"):
+                raise RuntimeError("the trainer ended before the load did: give it more epochs")
         lost = A_SECOND * SECONDS - await _kept(store)
         await store.close()
     times.sort()
     print(
-        f"writes: p50 {times[len(times) // 2] * 1000:.1f} ms, longest {times[-1] * 1000:.0f} ms",
+        f"writes: p50 {times[len(times) // 2] * 1000:.1f} ms, longest {times[-1] * 1000:.0f} ms, "
+        f"{cpu_s / (A_SECOND * SECONDS) * 1000:.1f} ms of CPU for each rated answer",
         file=sys.stderr,
     )
     return [

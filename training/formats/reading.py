@@ -2,8 +2,10 @@
 
 An entry is one question and one answer, given word for word to whoever asks. So a later turn of a conversation, which means
 nothing without what came before, a system prompt, and an answer that was rejected do not come in; each is counted and said.
+A record of which nothing comes in is named with its line.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,9 +13,18 @@ from pathlib import Path
 
 from storage.entries import NewEntry, question_hash
 from storage.errors import PublicError
+from training.formats.known import Known
 from training.formats.markdown import markdown_records
 from training.formats.pieces import BadLine, Piece
-from training.formats.records import CODECS, TABLES, Record, encoding_of, json_records, table_records
+from training.formats.records import (
+    CODECS,
+    TABLES,
+    Record,
+    encoding_of,
+    json_records,
+    lines_of,
+    table_records,
+)
 from training.formats.shapes import ANSWER, QUESTION, SHAPES, Unusable, format_of, pieces_of
 
 SPLITS = {"train": "train", "test": "test", "held-out": "test", "heldout": "test", "": ""}
@@ -21,11 +32,13 @@ WATCHED = {"validation", "valid", "dev", "val"}
 LONGEST = 20_000
 MARKDOWN = {".md", ".markdown"}
 FORMATS = ("csv", "markdown", *SHAPES)
+HALF = re.compile("[\ud800-\udfff]")
 MOST_NAMED = 10_000  # bad lines
 SYSTEM = "had a system prompt, which an entry cannot hold; it was left out"
 LATER = "was a later turn of a conversation, which an entry cannot hold; it was left out"
 REJECTED = "had a rejected answer, which an entry cannot hold; only the better one is kept"
-DISLIKED = "was an answer that somebody disliked; it was left out"
+ONLY_LATER = "only a later turn of a conversation is to be learned, and an entry cannot hold it"
+DISLIKED = "an answer that somebody disliked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +88,28 @@ class Reader:
     def entries(self, seen: Seen | None = None) -> Iterator[NewEntry]:
         """Each question once, in the order of the file."""
         seen = seen or Seen(self.encoding)
-        known: dict[bytes, int] = {}
+        with Known() as known:
+            yield from self._once(seen, known)
+
+    def _once(self, seen: Seen, known: Known) -> Iterator[NewEntry]:
+        record = 0
         for number, piece in self.pieces(seen):
+            first, record = number != record, number
             if piece.system:
                 seen.lost[SYSTEM] += 1
             if piece.rejected:
                 seen.lost[REJECTED] += 1
-            if not piece.liked or len(piece.asked) > 1:
-                seen.lost[LATER if piece.liked else DISLIKED] += 1
+            if len(piece.asked) > 1 and not first:
+                seen.lost[LATER] += 1
                 continue
             entry = _entry(piece, self._source)
             if isinstance(entry, str):
                 seen.refuse(number, entry)
                 continue
             key = bytes.fromhex(question_hash(entry.question)[:32])
-            if key in known:
-                seen.refuse(number, f"the same question as line {known[key]}")
+            if (before := known.line_of(key, number)) != number:
+                seen.refuse(number, f"the same question as line {before}")
                 continue
-            known[key] = number
             seen.entries += 1
             yield entry
 
@@ -121,7 +138,7 @@ class Reader:
         kind = self._kind()
         with self.file.open(encoding=CODECS[self.encoding]) as opened:
             if kind == "markdown":
-                yield from markdown_records(opened)
+                yield from markdown_records(lines_of(opened))
             elif kind == "csv":
                 yield from table_records(opened, QUESTION, ANSWER)
             else:
@@ -147,6 +164,8 @@ def _nothing(file: Path, seen: Seen) -> str:
 
 def _entry(piece: Piece, source: str) -> NewEntry | str:
     """The entry of a piece, or why it is none."""
+    if not piece.liked or len(piece.asked) > 1:
+        return ONLY_LATER if piece.liked else DISLIKED
     question, answer = piece.asked[0][1], piece.answer
     if unstorable := _unstorable(f"{question}{answer}{piece.topic}{piece.thread}"):
         return f"it holds {unstorable}, which cannot be stored"
@@ -172,4 +191,4 @@ def _unstorable(text: str) -> str:
     """Characters that a database refuses: JSON can write them, UTF-8 or PostgreSQL cannot."""
     if "\0" in text:
         return "a NUL character"
-    return "half a character (a lone surrogate)" if any("\ud800" <= sign <= "\udfff" for sign in text) else ""
+    return "half a character (a lone surrogate)" if HALF.search(text) else ""

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import PublicError
-from training.dataset_files import PREFERENCES, SPLITS
+from training.dataset_files import PREFERENCES, SPLITS, UNPAIRED
 from training.formats.pieces import Piece
 
 WEIGHT = "had a weight between 0 and 1, which this format cannot hold; each counts fully"
 SYSTEM = "had a system prompt, which this format cannot hold; it was dropped"
 EARLIER = "had earlier turns, which this format cannot hold; only the last question is kept"
+LEARNED = "had earlier answers, which this format cannot mark as not to be learned; whoever reads it learns them, too"
 Told = list[dict[str, str]]
 
 
@@ -101,6 +102,7 @@ SHAPES: dict[str, Callable[[Piece], dict[str, Any]]] = {
 }
 HUGGING_FACE = "hf"
 FORMATS = (*SHAPES, HUGGING_FACE)
+WITHOUT_WEIGHTS = {"sharegpt", "vertex"}
 PAIRED = {"openai-preference", "vertex-preference", "trl-preference"}
 
 
@@ -122,12 +124,18 @@ def pieces_of(folder: Path, split: str, name: str, lost: Counter[str]) -> Iterat
                 continue
             yield Piece(prompt, row["chosen"])
             yield Piece(prompt, row["rejected"], liked=False)
+    if name == "trl-unpaired":
+        for row in _lines(folder / UNPAIRED):
+            if row["split"] == split:
+                yield Piece(_prompt(row["messages"]), row["completion"], liked=row["label"])
 
 
 def _checked(piece: Piece, name: str, lost: Counter[str]) -> Piece:
     if name == "csv":
         lost[SYSTEM] += bool(piece.system)
         lost[EARLIER] += len(piece.asked) > 1
+    if name in WITHOUT_WEIGHTS:
+        lost[LEARNED] += len(piece.asked) > 1
     return piece
 
 

@@ -1,0 +1,156 @@
+"""DPO on pairs and KTO on thumbs.
+
+The reference is the model as the stage finds it: the base with its adapter off, or with the adapter that SFT left. What the
+reference thinks is computed once, before the first step, and its copy is dropped then.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+
+from training.plan import Plan
+from training.rows import PairRow, ThumbRow
+from training.trainers import arguments
+
+REFERENCE = "ref"  # TRL's name for the copy of an adapter that is trained further
+KEEP_SAYING = 0.2  # of the loss: the chosen answer itself must not become less likely while the gap widens
+
+
+class PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's DPO on pairs that are tokens already."""
+
+    made: Plan
+    drawn_from: int
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        columns = (self.train_dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+        lengths = [len(prompt) + max(len(a), len(b)) for prompt, a, b in zip(*columns, strict=True)]
+        return arguments.order_of(self, lengths, self.made, seed=self.drawn_from)
+
+
+class ThumbTrainer(KTOTrainer):  # type: ignore[misc]
+    """TRL's KTO on answers that are tokens already, each beside its batch's neighbour for the distance to the reference."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+def make_dpo(
+    model: Any,
+    made: Plan,
+    folder: Path,
+    tokenizer: Any,
+    pairs: Sequence[PairRow],
+    watched: Sequence[PairRow],
+    *,
+    seed: int,
+    decides: bool,
+    callbacks: list[Any],
+) -> PairTrainer:
+    """The trainer of a model that has its adapter; the one it comes with is the reference."""
+    shared = arguments.shared(
+        made, folder, seed=seed, on_gpu=model.device.type == "cuda", watched=bool(watched), decides=decides
+    )
+    config = DPOConfig(
+        **shared,
+        beta=made.beta,
+        precompute_ref_log_probs=True,
+        precompute_ref_batch_size=16,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, KEEP_SAYING],
+    )
+    trainer = PairTrainer(
+        model=model,
+        args=config,
+        train_dataset=_pairs(pairs),
+        eval_dataset=_pairs(watched) if watched else None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.made, trainer.drawn_from = made, seed
+    arguments.quiet(trainer)
+    _drop_reference(trainer)
+    return trainer
+
+
+def make_kto(
+    model: Any,
+    made: Plan,
+    folder: Path,
+    tokenizer: Any,
+    thumbs: Sequence[ThumbRow],
+    watched: Sequence[ThumbRow],
+    *,
+    seed: int,
+    decides: bool,
+    callbacks: list[Any],
+) -> ThumbTrainer:
+    """As `make_dpo`. KTO reads its rows in one order for ever, so they are mixed here, by the seed."""
+    shared = arguments.shared(
+        made, folder, seed=seed, on_gpu=model.device.type == "cuda", watched=bool(watched), decides=decides
+    )
+    liked = sum(each.liked for each in thumbs)
+    disliked = len(thumbs) - liked
+    config = KTOConfig(
+        **shared,
+        beta=made.beta,
+        precompute_ref_log_probs=True,
+        precompute_ref_batch_size=made.batch_size,
+        # Both kinds count alike in all (the KTO paper's equation 8).
+        desirable_weight=max(1.0, disliked / liked),
+        undesirable_weight=max(1.0, liked / disliked),
+    )
+    trainer = ThumbTrainer(
+        model=model,
+        args=config,
+        train_dataset=_thumbs(thumbs, made.batch_size, seed),
+        eval_dataset=_thumbs(watched, made.batch_size, seed) if watched else None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    arguments.quiet(trainer)
+    _drop_reference(trainer)
+    return trainer
+
+
+def _drop_reference(trainer: Any) -> None:
+    """What it thinks is in the datasets now; its copy would be saved with every checkpoint."""
+    if REFERENCE in trainer.model.peft_config:
+        trainer.model.delete_adapter(REFERENCE)
+
+
+def _pairs(rows: Sequence[PairRow]) -> Dataset:
+    return Dataset.from_list(
+        [{"prompt_ids": row.prompt, "chosen_ids": row.chosen, "rejected_ids": row.rejected} for row in rows]
+    )
+
+
+def _thumbs(rows: Sequence[ThumbRow], batch: int, seed: int) -> Dataset:
+    mixed = list(rows)
+    random.Random(seed).shuffle(mixed)
+    shifted = [_neighbour(mixed, place, batch).completion for place in range(len(mixed))]
+    return Dataset.from_list(
+        [
+            {
+                "prompt_ids": row.prompt,
+                "completion_ids": row.completion,
+                "KL_completion_ids": other,
+                "label": row.liked,
+            }
+            for row, other in zip(mixed, shifted, strict=True)
+        ]
+    )
+
+
+def _neighbour(rows: Sequence[ThumbRow], place: int, batch: int) -> ThumbRow:
+    """The row before it in its batch; the batch's last for the first."""
+    start = place - place % batch
+    end = min(start + batch, len(rows))
+    return rows[place - 1] if place > start else rows[end - 1]
