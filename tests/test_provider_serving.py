@@ -124,7 +124,7 @@ async def test_one_that_is_gone_loses_no_question_and_is_told_once(tmp_path: Pat
 
 
 async def test_a_canary_that_is_gone_counts_against_itself(tmp_path: Path) -> None:
-    """Its threads are answered by the usual model, each counts as a question that it failed, and for these it is taken back."""
+    """Its threads are answered by the usual model, each counts as one that it failed, and for these it is taken back."""
     async with room_at(tmp_path) as room:
         shop = room.bot.workshop
         await tuned(shop.store, shop.team)
