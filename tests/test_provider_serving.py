@@ -1,5 +1,6 @@
 """A fine-tune of a provider answers people: promoted, in some threads first, and never so that a question is lost to it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,5 +136,5 @@ async def test_a_canary_that_is_gone_counts_against_itself(tmp_path: Path) -> No
         canary = await only_canary(shop.store)
         assert canary.failures >= 4
         assert canary.state == CanaryState.ROLLED_BACK
-        assert f"{canary.failures} of {canary.failures} times" in canary.reason
+        assert re.fullmatch(r"it failed to answer (\d+) of \1 times", canary.reason)
         assert (await shop.canaries.count(canary)).canary.answers == 0
