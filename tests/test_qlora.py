@@ -102,9 +102,8 @@ def child(run_dir: Path, *more: str) -> subprocess.Popen[bytes]:
     """The trainer as the bot starts it."""
     log = (run_dir / rundir.LOG).open("ab")
     command = [sys.executable, "-m", "training.qlora", str(run_dir), *more]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
 
 
 def wait_for(what: Callable[[], bool], *, seconds: float = 90) -> None:

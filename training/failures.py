@@ -23,6 +23,9 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "failed to map segment from shared object",
     "std::bad_alloc",
+    # oneDNN's words where it gets no room for the code it makes: what worked at the step before fails for nothing else.
+    "could not create a primitive",
+    "could not create a memory object",
 )
 
 

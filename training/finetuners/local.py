@@ -23,6 +23,9 @@ SERVED = (Adapter.LORA, Adapter.RSLORA)
 
 OF_A_STAGE = ("loss", "eval_loss", "tokens_per_s", "eta_s")
 
+FALLEN, FALLEN_LINES = "Fatal Python error: ", 200
+"""How Python's faulthandler begins what it says of a process that native code brought down, in the last lines of its log."""
+
 NICE = 10
 """How far behind everybody else a trainer stands in the line for a core."""
 
@@ -34,7 +37,7 @@ class LocalFineTuner:
         self, *, environment: Mapping[str, str], memory_mb: int | None = None, processes: int = 1
     ) -> None:
         """`memory_mb`: the most a training may take; None: what is free when it begins. `processes` train together."""
-        self._environment = dict(environment)
+        self._environment = {"PYTHONFAULTHANDLER": "1", **environment}
         self._memory_mb = memory_mb
         self._processes = processes
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -177,4 +180,7 @@ def last_words(directory: Path) -> str:
         lines = (directory / rundir.LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except FileNotFoundError:
         lines = []
+    fell = next((line for line in reversed(lines[-FALLEN_LINES:]) if line.startswith(FALLEN)), "")
+    if fell:
+        return f"{fell.removeprefix(FALLEN)} in a library, as happens where memory runs out"
     return lines[-1][:300] if lines else "the trainer ended without a word (killed, or out of memory)"
