@@ -31,6 +31,7 @@ from bot.slack.canaries import CanaryReports
 from bot.slack.catchup import CatchUp
 from bot.slack.connection import Receiver, SocketMode
 from bot.slack.digests import Digests
+from bot.slack.distils import Distils
 from bot.slack.duels import DuelRules, Duels
 from bot.slack.guards import Guards
 from bot.slack.home import HomeRules
@@ -316,25 +317,22 @@ def _clockwork(
     parts: _Parts, shop: Workshop, reports: Reports, duels: Duels, questions: Questions
 ) -> Clockwork:
     store, client, team, place = shop.store, parts.client, parts.identity.team, parts.place
+    channel, timezone = place.admin_channel, parts.settings.timezone
     return Clockwork(
         shop=shop,
         questions=questions,
         duels=duels,
         reports=reports,
-        notices=BudgetNotices(store, client, shop.ledger, team=team, channel=place.admin_channel),
-        shutdowns=Shutdowns(store, client, shop.apis, team=team, channel=place.admin_channel),
-        tuning=TuningNotices(shop, client, channel=place.admin_channel),
+        notices=BudgetNotices(store, client, shop.ledger, team=team, channel=channel),
+        shutdowns=Shutdowns(
+            store, client, shop.apis, team=team, channel=channel, served=shop.serving.tuned_models
+        ),
+        tuning=TuningNotices(shop, client, channel=channel),
         members=Members(store, client, team=team),
         restriking=Restriking(store),
-        digests=Digests(
-            store,
-            client,
-            shop.figures,
-            team=team,
-            channel=place.admin_channel,
-            timezone=parts.settings.timezone,
-        ),
-        guards=Guards(store, client, team=team, channel=place.admin_channel, admins=place.admins),
+        digests=Digests(store, client, shop.figures, team=team, channel=channel, timezone=timezone),
+        distils=Distils(store, client, shop.distilling, team=team, channel=channel),
+        guards=Guards(store, client, team=team, channel=channel, admins=place.admins),
         access=parts.access,
     )
 
@@ -353,6 +351,7 @@ def _admin(parts: _Parts, shop: Workshop, reports: Reports, clock: Clock, clockw
         figures=shop.figures,
         guards=clockwork.guards,
         digests=clockwork.digests,
+        distils=clockwork.distils,
         canaries=shop.canaries,
     )
 

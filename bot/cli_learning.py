@@ -41,7 +41,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def _bench(settings: "Settings") -> AsyncIterator[Bench]:
+async def serving_bench(settings: "Settings") -> AsyncIterator[Bench]:
     from bot.workshop import DataLock
 
     lock = DataLock(settings.data_dir)
@@ -108,7 +108,7 @@ async def _train(
 ) -> ExitCode:
     from training.runs import Declined
 
-    async with _bench(settings) as bench:
+    async with serving_bench(settings) as bench:
         occasion = f"terminal:{uuid.uuid4().hex}"
         asked = await bench.shop.runs.request(by=options.operator(), occasion=occasion, options=given)
         if isinstance(asked, Declined):
@@ -242,7 +242,7 @@ def evaluate(
 
 
 async def _cancel_evaluation(settings: "Settings") -> ExitCode:
-    async with _bench(settings) as bench:
+    async with serving_bench(settings) as bench:
         live = await bench.place.store.live_evaluations()
         if not live:
             say(
@@ -257,7 +257,7 @@ async def _cancel_evaluation(settings: "Settings") -> ExitCode:
 async def _evaluate(settings: "Settings", words: str, as_json: bool) -> ExitCode:
     from bot.eval_wishes import Wishes
 
-    async with _bench(settings) as bench:
+    async with serving_bench(settings) as bench:
         shop = bench.shop
         wishes = Wishes(bench.place.store, shop.evaluations, shop.contenders, team=bench.place.team)
         evaluation = await wishes.request(words, by=options.operator())
@@ -363,12 +363,12 @@ async def _numbered(place: Opened, number: int) -> "TrainingRun":
 
 
 async def _follow(settings: "Settings", number: int, as_json: bool) -> ExitCode:
-    async with _bench(settings) as bench:
+    async with serving_bench(settings) as bench:
         return await _watch(bench, await _numbered(bench.place, number), as_json)
 
 
 async def _cancel(settings: "Settings", number: int, as_json: bool) -> ExitCode:
-    async with _bench(settings) as bench:
+    async with serving_bench(settings) as bench:
         run = await _numbered(bench.place, number)
         if run.state.final:
             say(f"Run #{number} is over already: {run.state.value}.")

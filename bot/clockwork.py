@@ -18,6 +18,7 @@ from bot.slack.access import Access
 from bot.slack.admin import TRAIN
 from bot.slack.admin_notes import AdminNotes
 from bot.slack.digests import DIGEST, Digests
+from bot.slack.distils import Distils
 from bot.slack.duels import Duels
 from bot.slack.evals import EVAL, kept_words
 from bot.slack.guards import GUARD, Guards
@@ -53,6 +54,7 @@ class Clockwork:
     restriking: Restriking
     guards: Guards
     digests: Digests
+    distils: Distils
     access: Access
     notes: AdminNotes | None = None
     """Set once the admins' buttons are there, before the clock starts."""
@@ -115,8 +117,10 @@ class Clockwork:
             await self.notices.tick()
             await self.guards.tick()
             await self.tuning.tick()
+            await self.shop.distilling.tick()
             if self.access.lost is None:
                 await self.digests.tick()
+                await self.distils.tick()
             if self.notes is not None and self.access.lost is None:
                 await self.notes.tick()
             await self.shop.judge.refresh()

@@ -58,7 +58,7 @@ class Ledger:
         self._store = store
         self._team = team
         self._prices = prices
-        self._free = free
+        self.free = free
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._touched: dict[str, float | None] = {}
@@ -183,7 +183,7 @@ class Ledger:
             tokens_in=call.tokens_in,
             tokens_out=call.tokens_out,
             cost_usd=most,
-            price_version=FREE if call.kind in self._free else self._prices.version(call.model),
+            price_version=FREE if call.kind in self.free else self._prices.version(call.model),
         )
         made = await self._store.reserve(wanted, limits, at=moment)
         if isinstance(made, Reserved):
@@ -195,7 +195,7 @@ class Ledger:
 
     def settle(self, meter: "LedgerMeter", reserved: Reserved, bill: Bill) -> None:
         """Write what a call took, whatever becomes of the task that made it."""
-        if bill.kind in self._free:
+        if bill.kind in self.free:
             bill = _free(bill)
         if bill.cost_usd is not None and bill.cost_usd > reserved.cost_usd + 1e-9 and reserved.cost_usd > 0:
             log.warning(
@@ -230,7 +230,7 @@ class Ledger:
         return limits_at(moment, self.budgets, self.calendar, channel=channel, channel_usd=most_usd)
 
     def _most(self, call: Call, *, limited: bool) -> float:
-        if call.kind in self._free:
+        if call.kind in self.free:
             return 0.0
         most = self._prices.ceiling(call.model, call.tokens_in, call.tokens_out)
         if most is None and limited:

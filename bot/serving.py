@@ -170,6 +170,16 @@ class Serving:
             return current if current is None or current.kind == LOCAL else await self._newest_local()
         return current if current is not None and current.kind == kind and not current.tainted else None
 
+    async def tuned_models(self) -> list[tuple[str, AnswerModel]]:
+        """The fine-tune of a provider that is promoted, with its version's name, where it can be asked."""
+        current = await self._store.current(self._team)
+        if current is None or current.kind == LOCAL or current.tainted or self.contenders is None:
+            return []
+        try:
+            return [(current.name, self.contenders.model(f"{current.kind}:{current.model}"))]
+        except PublicError:
+            return []
+
     async def api(self, kind: str, usual: AnswerModel, *, thread: str = "") -> AnswerModel:
         """The model of a provider that answers in a thread: a canary, the promoted fine-tune, or the `usual` one."""
         canary, version = await self._drawn(thread, kind)

@@ -20,6 +20,7 @@ from bot import routing
 from bot.canaries import Canaries, CanaryRules
 from bot.contenders import ApiJudge, Contenders
 from bot.desk import Desk, DeskRules
+from bot.distilling import Distilling, DistilRules
 from bot.errors import PublicError
 from bot.figures import Figures
 from bot.judge import RouterJudge
@@ -37,6 +38,7 @@ from bot.lineup import (
 from bot.models import AnswerModel
 from bot.models.engine import Engine
 from bot.models.memory import Memory
+from bot.models.prices import Prices
 from bot.money import Ledger
 from bot.panel import Panel
 from bot.privacy import Privacy, PrivacyRules
@@ -117,6 +119,7 @@ class Workshop:
     worker: str
     canaries: Canaries
     contenders: Contenders
+    distilling: Distilling
 
     @classmethod
     async def open(
@@ -173,6 +176,7 @@ class Workshop:
             worker=worker,
             canaries=Canaries(store, serving, team=team, worker=worker, rules=_canary_rules(settings)),
             contenders=contenders,
+            distilling=_distilling(settings, store, team, memory, ledger, contenders, worker),
         )
         await shop.judge.refresh()
         await shop.learn_sample_domain()
@@ -229,6 +233,7 @@ class Workshop:
     async def close(self) -> None:
         """Stop what runs; a trainer goes on by itself and is found again."""
         await self.privacy.stop()
+        await self.distilling.close()
         await self.runs.close()
         await self.evaluations.stop()
         await self.engine.stop()
@@ -329,6 +334,35 @@ def _contenders(settings: Settings, store: Store, team: str, memory: Memory, led
         make=partial(api_model, settings),
         system_prompt=settings.api_system_prompt,
         usual=usual,
+    )
+
+
+def _distilling(
+    settings: Settings,
+    store: Store,
+    team: str,
+    memory: Memory,
+    ledger: Ledger,
+    contenders: Contenders,
+    worker: str,
+) -> Distilling:
+    prices = Prices.chosen(settings.prices_file)
+    rules = DistilRules(
+        policy=settings.answer_policy,
+        private_stays_local=settings.private_channels == "local",
+        price=lambda model: prices.cost(model, 1000, 0, 250),
+        system_prompt=settings.api_system_prompt,
+        free=ledger.free,
+        review_required=settings.review_required,
+    )
+    return Distilling(
+        store,
+        team=team,
+        memory=memory,
+        ledger=ledger,
+        contenders=contenders,
+        rules=rules,
+        worker=worker,
     )
 
 

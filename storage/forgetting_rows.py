@@ -19,6 +19,7 @@ from storage.records import (
     Candidate,
     Consent,
     Correction,
+    DistilledAnswer,
     Duel,
     DuelPick,
     Entry,
@@ -72,7 +73,9 @@ def held(team: str, person: str) -> dict[str, tuple[type[Any], Any]]:
     in_team = col(DuelPick.duel_id).in_(here.where(col(Question.team) == team))
     golden = or_(lists(GoldenItem.authors, person), col(GoldenItem.answer_id).in_(answered))
     suspected = or_(col(Quarantine.person) == person, col(Quarantine.subject) == literal(person, String))
+    distilled = or_(lists(DistilledAnswer.people, person), col(DistilledAnswer.answer_id).in_(answered))
     return {
+        "distilled answers": (DistilledAnswer, and_(col(DistilledAnswer.team) == team, distilled)),
         "golden items": (GoldenItem, and_(col(GoldenItem.team) == team, golden)),
         "reviews": (Review, and_(col(Review.team) == team, col(Review.by) == person)),
         "entries": (Entry, and_(col(Entry.team) == team, verified)),

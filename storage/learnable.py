@@ -228,7 +228,7 @@ class LearnableStore:
             if not rows:
                 return
             yield [
-                LearnableEntry._make((*row[:8], _micros(row[8]), *row[10:])) for row in rows if row[9] == team
+                LearnableEntry._make((*row[:8], micros(row[8]), *row[10:])) for row in rows if row[9] == team
             ]
             last = rows[-1][0]
 
@@ -355,7 +355,7 @@ async def _learnable(connection: AsyncConnection, team: str, said: _Said) -> lis
     rows = sorted([row for row in found.all() if row[10] == team], key=itemgetter(0))
     seen = [_messages(row[9]) for row in rows]
     asked = [(row[1], row[2], row[3], told) for row, told in zip(rows, seen, strict=True)]
-    earlier = await _earlier(connection, team, asked)
+    earlier = await earlier_askers(connection, team, asked)
     votes, corrections = said.votes, said.corrections
     learnable = []
     for number, (answer_id, channel, thread, _, asker, question, at, text_, kind, _, _) in enumerate(rows):
@@ -408,7 +408,7 @@ _SAID_ABOUT_ON_POSTGRES = text(
 )
 
 
-async def _earlier(
+async def earlier_askers(
     connection: AsyncConnection, team: str, asked: Sequence[tuple[str, str, str, Sequence[Mapping[str, Any]]]]
 ) -> dict[int, tuple[str, ...]]:
     """Who had asked before in the same thread, by the question's place in `asked` (channel, thread, ts, messages), where the
@@ -473,10 +473,10 @@ async def _duels(connection: AsyncConnection, team: str, found: Sequence[Any]) -
         connection, select(*columns), col(DuelPick.duel_id), [row[0] for row in rows]
     ):
         picks[duel_id][picker] = pick
-    earlier = await _earlier(connection, team, [(row[2], row[3], row[4], row[8]) for row in rows])
+    earlier = await earlier_askers(connection, team, [(row[2], row[3], row[4], row[8]) for row in rows])
     return [
         LearnableDuel(
-            *(row[0], row[1], row[2], f"{row[2]}/{row[3]}", row[5], row[6], _micros(row[7]), row[8]),
+            *(row[0], row[1], row[2], f"{row[2]}/{row[3]}", row[5], row[6], micros(row[7]), row[8]),
             text_a=row[9],
             text_b=row[10],
             picks=dict(sorted(picks[row[0]].items())),
@@ -490,7 +490,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)
 
 
-def _micros(moment: datetime) -> int:
+def micros(moment: datetime) -> int:
     """Microseconds since 1970; SQLite gives UTC without saying so."""
     since = moment - (_NAIVE_EPOCH if moment.tzinfo is None else _EPOCH)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -235,6 +235,71 @@ class Canary(Record, table=True):
     ended_at: datetime | None = None
 
 
+class DistillationState(StrEnum):
+    """Where a distillation stands: quoted, under way, or how it ended."""
+
+    QUOTED = "quoted"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+class Distillation(Record, table=True):
+    """An API model is to answer the team's questions, so that a local one can learn what it says.
+
+    `teacher` is the model as people write it ("openai:gpt-6-luna"). At most `most` questions are put to it, until
+    `within_usd` are spent. `quote` is what was told before anybody agreed: how many questions, what was left out and why,
+    the price. `answered`, `failed` and `cost_usd` count its own answers. `told` is the message that said how it ended.
+    """
+
+    __tablename__ = "distillation"
+    id: str = Field(default_factory=lambda: new_id("dis"), primary_key=True)
+    team: str = Field(index=True)
+    teacher: str
+    state: DistillationState = Field(
+        default=DistillationState.QUOTED, sa_column=state_column(DistillationState, "distillation_state")
+    )
+    most: int
+    within_usd: float
+    quote: dict[str, Any] = Field(default_factory=dict, sa_column=machine_json_column())
+    answered: int = 0
+    failed: int = 0
+    cost_usd: float = 0.0
+    requested_by: str
+    confirmed_by: str = ""
+    stopped_by: str = ""
+    reason: str = Field(default="", sa_column=sentence_column())
+    told: str = ""
+    claimed_by: str = ""
+    lease_until: datetime | None = None
+    requested_at: datetime = Field(default_factory=now)
+    finished_at: datetime | None = None
+
+
+class DistilledAnswer(Record, table=True):
+    """What a teacher says to a question of the store, once for each of them (`key`, the first 32 digits of its hash).
+
+    It goes with `answer_id`, the Answer whose question and conversation it belongs to. `people` are all whose words the
+    teacher was shown. `trouble` is why it would not answer, then `text` is empty.
+    """
+
+    __tablename__ = "distilled_answer"
+    __table_args__ = (UniqueConstraint("team", "teacher", "key"),)
+    id: str = Field(default_factory=lambda: new_id("di"), primary_key=True)
+    team: str
+    teacher: str
+    key: str
+    answer_id: str = Field(sa_column=owned_by("answer.id"))
+    distillation_id: str | None = Field(
+        default=None, sa_column=owned_by("distillation.id", nullable=True, on_delete="SET NULL")
+    )
+    text: str = Field(default="", sa_column=text_column())
+    trouble: str = Field(default="", sa_column=text_column())
+    people: list[str] = Field(default_factory=list, sa_column=machine_json_column())
+    cost_usd: float = 0.0
+    said_at: datetime = Field(default_factory=now)
+
+
 class RouterVersion(Record, table=True):
     """A router fitted on the team's ratings. The newest that is `serving` decides; none means the conservative threshold.
 

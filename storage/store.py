@@ -10,6 +10,7 @@ from storage.canaries import CanaryStore
 from storage.channels import ChannelStore
 from storage.database import Database
 from storage.digesting import DigestStore
+from storage.distilling import DistillingStore
 from storage.duels import DuelStore
 from storage.entries import EntryStore
 from storage.feedback import FeedbackStore
@@ -39,6 +40,7 @@ class Store(
     DuelStore,
     CanaryStore,
     DigestStore,
+    DistillingStore,
     WhereaboutsStore,
     ChannelStore,
     ForgettingStore,

@@ -11,7 +11,17 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
 from storage.entries import question_hash
-from storage.records import Answer, Candidate, Correction, Entry, Nomination, Question, Rating, Review
+from storage.records import (
+    Answer,
+    Candidate,
+    Correction,
+    DistilledAnswer,
+    Entry,
+    Nomination,
+    Question,
+    Rating,
+    Review,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,14 @@ class TracingStore:
             wanted = or_(col(Entry.id) == ref, col(Entry.answer_id).in_(ids))
             entries = (await session.exec(select(Entry).where(col(Entry.team) == team, wanted))).all()
             found += [await _entry(session, entry) for entry in entries]
+            of_teachers = or_(col(DistilledAnswer.id) == ref, col(DistilledAnswer.answer_id).in_(ids))
+            taught = (
+                select(DistilledAnswer, Question)
+                .join(Answer, col(Answer.id) == col(DistilledAnswer.answer_id))
+                .join(Question, col(Question.id) == col(Answer.question_id))
+                .where(col(DistilledAnswer.team) == team, of_teachers)
+            )
+            found += [_distilled(*row) for row in (await session.exec(taught)).all()]
         return found
 
 
@@ -79,6 +97,23 @@ async def _answer(session: AsyncSession, question: Question, answer: Answer, can
         said_at=question.asked_at,
         source=candidate.model,
         people=(*people, *await _reviewers(session, answer.id)),
+    )
+
+
+def _distilled(said: DistilledAnswer, question: Question) -> Traced:
+    """What a teacher said to a question: it stands in no message."""
+    shown = [("was quoted to it", person) for person in said.people if person != question.asker]
+    return Traced(
+        subject=said.id,
+        kind="distilled answer",
+        key=question_hash(question.text),
+        channel=question.channel,
+        ts=question.ts,
+        thread_ts=question.thread_ts,
+        answered_ts="",
+        said_at=said.said_at,
+        source=said.teacher,
+        people=(("asked", question.asker), *shown),
     )
 
 

@@ -24,6 +24,7 @@ ORIGINS: Mapping[str, str] = {
     "rating": "answers that people liked",
     "correction": "better answers that people wrote",
     "entry": "verified or imported answers",
+    "distilled": "answers of an API model that nobody rated, to train on alone",
 }
 CONTEXT: Mapping[str, Any] = {
     "@language": "en",

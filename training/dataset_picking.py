@@ -15,7 +15,7 @@ from storage.feedback import Vote
 from training.caps import CapRules, Caps, Settled
 from training.dataset_items import DECLARED, EXAMPLE, KEY_BYTES, Items
 from training.dataset_spool import Picked
-from training.examples import RATED, REVIEWED, Contender, Weigh, choose
+from training.examples import DISTILLED, RATED, REVIEWED, Contender, Weigh, choose
 from training.raters import DISLIKED, Label, Weights
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def capped(
 
 
 def _settled(items: Items, rows: "Array", rated: "Array", written: "Array", caps: Caps) -> Settled:
-    caps.free(int((~rated & ~written).sum()))
+    # What teachers said is nobody's word, and makes no person's share larger.
+    caps.free(int((~rated & ~written & (items.ranks[rows] != DISTILLED)).sum()))
     for row in rows[written].tolist():
         caps.written(items.key(row), items.people[int(items.writers[row])])
     votes = items.votes[rows]

@@ -11,8 +11,11 @@ from training.dataset_card import card, croissant
 from training.dataset_files import CARD, CROISSANT, MANIFEST, Writer, manifest_text, row_id, write_whole
 from training.dataset_sides import Sides, evidence
 from training.dataset_spool import KeptDislike, KeptPreference, Spool
+from training.examples import DISTILLED_FROM
 
 Row = TypeVar("Row", KeptPreference, KeptDislike)
+HELD_OUT = "test"
+NO_MEASURE = "a teacher answered it, and only people's answers are held out to measure by"
 RETIRED_REASON = "near-duplicates of it are held out, and it was trained on before"
 
 
@@ -40,6 +43,9 @@ def written(draft: Path, spool: Spool, sides: Sides, dropped: Counter[str], *, k
         split = sides.split(each.number)
         if split not in writer.counts:
             dropped[RETIRED_REASON] += 1
+            continue
+        if split == HELD_OUT and each.origin == DISTILLED_FROM:
+            dropped[NO_MEASURE] += 1
             continue
         cluster = evidence(each.thread) if each.declared else sides.cluster(each.number)
         there[each.number] = True

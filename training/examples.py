@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from storage.distilling import LearnableDistilled
 from storage.feedback import Vote
 from storage.learnable import Learnable, LearnableDuel, LearnableEntry, LearningPlaces, Reviewed, spoken
 from storage.values import Message
@@ -19,7 +20,8 @@ from training.raters import DISLIKED, Label
 from training.wording import KEY_DIGITS, wording
 
 FROM_CORRECTION, FROM_RATING, FROM_ENTRY, FROM_DUEL = "correction", "rating", "entry", "duel"
-REVIEWED, CORRECTED, RATED, VERIFIED = range(4)
+DISTILLED_FROM = "distilled"
+REVIEWED, CORRECTED, RATED, VERIFIED, DISTILLED = range(5)
 """How much an example counts beside others of the same question; the lowest wins."""
 
 SWITCHED_OFF = "learning is switched off where it was said"
@@ -148,6 +150,10 @@ class Sieve:
                     preferences.append(preference)
         return examples, preferences
 
+    def distilled(self, page: Iterable[LearnableDistilled]) -> list[Example]:
+        """What teachers said to questions that may be learned from."""
+        return [example for said in page if (example := self._distilled(said)) is not None]
+
     def duels(self, page: Iterable[LearnableDuel]) -> list[Preference]:
         """What the people who opted in preferred."""
         return [preference for duel in page if (preference := self._duel(duel)) is not None]
@@ -235,7 +241,7 @@ class Sieve:
             self._out(reason)
             return None
         return Example(
-            *(said.answer_id, key, _conversation(said.messages, question), answer, origin),
+            *(said.answer_id, key, conversation(said.messages, question), answer, origin),
             thread=said.thread,
             authors=tuple(sorted(authors)),
             rank=rank,
@@ -247,6 +253,37 @@ class Sieve:
             writer=said.corrector,
             compared=compared if question == said.question else "",
         )
+
+    def _distilled(self, said: LearnableDistilled) -> Example | None:
+        """A person's own answer counts more; and nobody has read this one, so that where reviews are required it waits."""
+        key, compared = wording(said.question)
+        reason = self._why_not_distilled(said) or kept_out(
+            "", "", (said.asker,), self.allowed.quarantine, key=key
+        )
+        if reason:
+            self._out(reason)
+            return None
+        return Example(
+            *(said.id, key, conversation(said.messages, said.question), said.text, DISTILLED_FROM),
+            thread=said.thread,
+            authors=tuple(sorted({said.asker, *said.people})),
+            rank=DISTILLED,
+            said_at=said.asked_at,
+            asker=said.asker,
+            compared=compared,
+        )
+
+    def _why_not_distilled(self, said: LearnableDistilled) -> str:
+        if not self.allowed.places.allows(said.channel):
+            return SWITCHED_OFF
+        if said.asker not in self.allowed.consenting:
+            return ASKER
+        if not self.allowed.all_agreed(said.people):
+            return AUTHOR
+        review = self.allowed.reviews.get(said.answer_id)
+        if review is not None and review.state == "rejected":
+            return REJECTED
+        return UNREVIEWED if self.allowed.review_required else ""
 
     def _why_quarantined(self, key: str, origin: str, said: Learnable) -> str:
         authors = (said.asker, said.corrector) if origin == FROM_CORRECTION else (said.asker,)
@@ -282,7 +319,7 @@ class Sieve:
             *(
                 duel.duel_id,
                 key_of(duel.question),
-                _conversation(duel.messages, duel.question),
+                conversation(duel.messages, duel.question),
                 chosen,
                 rejected,
             ),
@@ -367,7 +404,7 @@ def _with_reviewer(authors: Iterable[str], review: Reviewed) -> tuple[str, ...]:
     return tuple(sorted({*authors, review.by} if review.state == "edited" else authors))
 
 
-def _conversation(messages: Sequence[Mapping[str, Any]], question: str) -> tuple[Message, ...]:
+def conversation(messages: Sequence[Mapping[str, Any]], question: str) -> tuple[Message, ...]:
     """What was said before the question, and the question; not what else the model read."""
     asked = Message("user", question)
     if len(messages) < 2:

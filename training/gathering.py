@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from storage.distilling import LearnableDistilled
 from storage.learnable import Learnable, LearnableDuel, LearnableEntry
 from storage.redaction import redact
 from storage.store import Store
@@ -83,6 +84,10 @@ class Sifting:
             self.raters.add(counted(said.votes, quarantine), said.asker)
         return self._fit(*self.sieve.answers(page))
 
+    def distilled(self, page: list[LearnableDistilled]) -> Page:
+        """What teachers said."""
+        return self._fit(self.sieve.distilled(page), [])
+
     def duels(self, page: list[LearnableDuel]) -> Page:
         """What people preferred."""
         return self._fit([], self.sieve.duels(page))
@@ -116,6 +121,8 @@ async def pages(store: Store, team: str, sieve: Sieve) -> AsyncIterator[Page]:
         yield Page(await asyncio.to_thread(sieve.entries, entries), [])
     async for answers in ahead(store.learnable(team)):
         yield Page(*await asyncio.to_thread(sieve.answers, answers))
+    async for distilled in ahead(store.learnable_distilled(team)):
+        yield Page(await asyncio.to_thread(sieve.distilled, distilled), [])
     async for duels in ahead(store.learnable_duels(team)):
         yield Page([], await asyncio.to_thread(sieve.duels, duels))
 
@@ -148,6 +155,8 @@ async def gather(
     else:
         async for answers in ahead(store.learnable(team)):
             await asyncio.to_thread(_sifted, spool, sifting.answers, answers)
+    async for distilled in ahead(store.learnable_distilled(team)):
+        await asyncio.to_thread(_sifted, spool, sifting.distilled, distilled)
     async for duels in ahead(store.learnable_duels(team)):
         await asyncio.to_thread(_sifted, spool, sifting.duels, duels)
     return Heard(sifting.raters.weigh(), sifting.left_out)

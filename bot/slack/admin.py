@@ -18,6 +18,7 @@ from bot.serving import Serving
 from bot.slack import text
 from bot.slack.decisions import DecisionRules, Decisions
 from bot.slack.digests import DIGEST, Digests, week_asked_for
+from bot.slack.distils import Distils
 from bot.slack.duel_blocks import tally_line
 from bot.slack.evals import Evals
 from bot.slack.guards import Guards
@@ -64,6 +65,7 @@ class Admin:
         figures: Figures,
         guards: Guards,
         digests: Digests,
+        distils: Distils,
         canaries: Canaries | None = None,
         contenders: Contenders | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Admin:
         self._figures = figures
         self._guards = guards
         self._digests = digests
+        self._distils = distils
         self.evals = Evals(
             store,
             evaluations,
@@ -191,17 +194,18 @@ class Admin:
         return version
 
     async def apprentice(self, ack: Ack, body: dict[str, Any], respond: Ack) -> None:
-        """`/apprentice help | status | spending | experts | learning | models | promote NAME | report | rollback`"""
+        """`/apprentice help | status | spending | distil | experts | learning | models | promote | report | rollback`"""
         await ack()
         verb, rest = _verb(body)
         person = _person(body)
         if verb == "status":
             await respond(text=await self._status(for_admin=self._is_admin(body)))
-        elif verb in {"experts", "learning", "models", "promote", "report", "rollback", "spending"}:
+        elif verb in {"distil", "experts", "learning", "models", "promote", "report", "rollback", "spending"}:
             if not self._is_admin(body):
                 await respond(text=text.admins_only(f"/apprentice {verb}", self._rules.admins))
                 return
             actions: dict[str, Callable[[str, str], Awaitable[str]]] = {
+                "distil": self._distils.carry_out,
                 "experts": self._guards.experts,
                 "learning": partial(self._learning, str(body.get("channel_id", ""))),
                 "models": self._models,

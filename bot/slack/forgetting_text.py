@@ -17,6 +17,7 @@ COUNTED: Mapping[str, tuple[str, str]] = {
     "picks": ("pick in a duel", "picks in duels"),
     "nominations": ("proposed example", "proposed examples"),
     "reviews": ("review", "reviews"),
+    "distilled answers": ("answer of a teacher", "answers of teachers"),
     "golden items": ("golden question", "golden questions"),
     "dataset rows": ("row of frozen datasets", "rows of frozen datasets"),
     "evaluated answers": ("answer in evaluations", "answers in evaluations"),

@@ -75,6 +75,7 @@ HELP = """*Ask me* by mentioning me in a channel or writing me a direct message.
 `/apprentice review` goes through the examples that would be learned from · `/apprentice golden` those that measure models
 `/apprentice learning off` or `on`, for this channel or `everywhere`
 `/apprentice models` · `/apprentice promote NAME [canary=0.2]` · `/apprentice rollback` · `/apprentice spending`
+`/apprentice distil` lets an API model teach the local one; `distil help` tells how
 `/apprentice report this` or `report last` tells what a week was like · `/apprentice report schedule every monday at 9`
 `/apprentice experts` shows and changes whose ratings count twice"""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import PublicError
+from training.dataset_files import rows_of
+from training.examples import DISTILLED_FROM
 from training.fitness import VERTEX_VALIDATION, VERTEX_VALIDATION_SHARE
 from training.formats.writing import lines_of, pieces_of
 
@@ -85,7 +87,7 @@ def _most_held_out(vendor: str, train: int) -> int | None:
 
 
 def _lines(dataset: Path, split: str, name: str) -> list[str]:
-    lines = list(lines_of(pieces_of(dataset, split, name, Counter()), name))
+    lines = list(lines_of(pieces_of(dataset, split, name, Counter(), without=_distilled(dataset)), name))
     for number, line in enumerate(lines, start=1):
         if any(not text.strip() for text in _texts(json.loads(line))):
             raise PublicError(
@@ -93,6 +95,11 @@ def _lines(dataset: Path, split: str, name: str) -> list[str]:
                 "Leave it out in `apprentice review`, then train again."
             )
     return lines
+
+
+def _distilled(dataset: Path) -> frozenset[str]:
+    """What one provider's model said is not sent to be learned by another's: their terms differ, and none needs it."""
+    return frozenset(row["id"] for row in rows_of(dataset) if row.get("origin") == DISTILLED_FROM)
 
 
 def _texts(value: Any) -> Iterable[str]:

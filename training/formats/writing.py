@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,17 @@ WITHOUT_WEIGHTS = {"sharegpt", "vertex"}
 PAIRED = {"openai-preference", "vertex-preference", "trl-preference"}
 
 
-def pieces_of(folder: Path, split: str, name: str, lost: Counter[str]) -> Iterator[Piece]:
-    """The rows of a frozen dataset that the format takes; `lost` counts what it cannot hold."""
+def pieces_of(
+    folder: Path, split: str, name: str, lost: Counter[str], *, without: Collection[str] = ()
+) -> Iterator[Piece]:
+    """The rows of a frozen dataset that the format takes; `lost` counts what it cannot hold.
+
+    Examples whose names are in `without` are left out.
+    """
     if name not in PAIRED:
         for row in _lines(folder / f"{split}.jsonl"):
+            if row.get("id") in without:
+                continue
             if name != HUGGING_FACE and row.get("weight", 1) not in (0, 1):
                 lost[WEIGHT] += 1
             *before, last = row["messages"]
