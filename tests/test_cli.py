@@ -49,7 +49,7 @@ def test_help_shows_every_command_with_an_example_and_the_exit_codes(terminal: T
     top = terminal.run("--help")
     assert top.code == 0
     wanted = (
-        "acknowledge ask backup datasets doctor eval experts export forget golden import lineage "
+        "acknowledge ask backup datasets distil doctor eval experts export forget golden import lineage "
         "models promote quarantine rehearse report restore review rollback runs serve spending train "
         "workspace "
     )

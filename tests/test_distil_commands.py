@@ -64,7 +64,7 @@ async def test_an_admin_lets_a_model_teach(tmp_path: Path) -> None:
         await room.bot.clockwork.distils.tick()
         assert len(await told(room, "was asked: 4 answers")) == 1
         assert "4 answers of API models can be learned from" in await typed(
-            room, "distil status", "can be learned"
+            room, "distil status", "4 answers of API"
         )
         assert "I do not understand 'limit=many'" in await typed(room, "distil limit=many", "understand")
         own = await typed(room, "distil", "taken as they are")

@@ -14,7 +14,6 @@ from storage.distilling import Asked
 from training.examples import ASKER, EARLIER, REJECTED, SWITCHED_OFF, Allowed, by_majority, key_of
 from training.fitness import unfit_pair
 from training.golden import NEAR_GOLDEN, Untouched
-from training.splits import TEST_SHARE, place
 
 PRIVATE = "it was asked in a private place, whose words stay here"
 HAS_ANSWER = "people gave or liked an answer to it already"
@@ -22,6 +21,13 @@ HELD_OUT = "it is held out, to measure models by"
 DISLIKED = "people disliked this model's answer to it"
 ASKED_BEFORE = "this model was asked it before"
 TOO_MANY = "more questions than were wanted"
+
+
+def _would_be_held_out(key: str, salt: str) -> bool:
+    """Whether a dataset would draw a place on the test side for a question that has none yet, and nothing like it."""
+    from training.splits import TEST_SHARE, place
+
+    return place(key, salt=salt) < TEST_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Choosing:
             return PRIVATE
         if key in limits.answered or review is not None:
             return HAS_ANSWER
-        if key in limits.held_out or place(key, salt=limits.salt) < TEST_SHARE:
+        if key in limits.held_out or _would_be_held_out(key, limits.salt):
             return HELD_OUT
         if key in limits.done:
             return ASKED_BEFORE

@@ -54,6 +54,10 @@ def upgrade() -> None:
     with op.batch_alter_table("distillation", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_distillation_team"), ["team"], unique=False)
         batch_op.create_index(batch_op.f("ix_distillation_state"), ["state"], unique=False)
+    _answers()
+
+
+def _answers() -> None:
     op.create_table(
         "distilled_answer",
         sa.Column("id", sa.String(), nullable=False),
