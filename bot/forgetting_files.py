@@ -61,11 +61,15 @@ def _clear_drafts(datasets: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def delete_checkpoints(folder: Path, run_id: str) -> bool:
-    """The checkpoints of a run that learned from somebody who is forgotten; True if there were any."""
-    checkpoints = folder / RUNS / run_id / CHECKPOINTS
-    there = checkpoints.is_dir() and any(checkpoints.iterdir())
-    shutil.rmtree(checkpoints, ignore_errors=True)
+def delete_checkpoints(folder: Path, run_id: str, shared: Path | None = None) -> bool:
+    """The checkpoints of a run that learned from somebody who is forgotten; True if there were any.
+
+    `shared` is the folder that a cluster sees (RAY_STORAGE): what a run left there, its copy of the dataset too, goes whole.
+    """
+    left = [folder / RUNS / run_id / CHECKPOINTS, *([shared / run_id] if shared is not None else [])]
+    there = any(each.is_dir() and any(each.iterdir()) for each in left)
+    for each in left:
+        shutil.rmtree(each, ignore_errors=True)
     return there
 
 

@@ -90,10 +90,12 @@ class PrivacyRules:
     """What the operator decided, and what is at hand.
 
     `remember` brings memory's index up to date; True once nothing of what was deleted is in it. `retrain` asks for a run
-    without the person: "" where it is queued, else why not. `switch` says what happens when a marked model serves.
+    without the person: "" where it is queued, else why not. `switch` says what happens when a marked model serves, `shared` is
+    the folder that runs on a cluster share with us.
     """
 
     folder: Path | None = None
+    shared: Path | None = None
     worker: str = "here"
     switch: Literal["ask", "auto"] = "ask"
     remember: Callable[[], Awaitable[bool]] | None = None
@@ -250,7 +252,9 @@ class Privacy:
                 await self._store.note_on_run(run.id, cancel_requested_by=BY)
                 await self._note(row, {"runs stopped": 1})
             if self._rules.folder is not None and run.state.final:
-                gone = await asyncio.to_thread(files.delete_checkpoints, self._rules.folder, run.id)
+                gone = await asyncio.to_thread(
+                    files.delete_checkpoints, self._rules.folder, run.id, self._rules.shared
+                )
                 await self._note(row, {"checkpoints": int(gone)})
             if run.report_ts:
                 reports = (await self._store.forgetting(row.id) or row).undone.get("reports", [])
@@ -313,7 +317,9 @@ class Privacy:
         """Of the runs that were stopped because of this or of an earlier forgetting, once they are over."""
         for run in await self._store.runs(self._team, limit=1000):
             if self._rules.folder is not None and run.state.final and run.cancel_requested_by == BY:
-                await asyncio.to_thread(files.delete_checkpoints, self._rules.folder, run.id)
+                await asyncio.to_thread(
+                    files.delete_checkpoints, self._rules.folder, run.id, self._rules.shared
+                )
 
     async def _replace(self, row: Forgetting, current: ModelVersion) -> None:
         clean = await last_clean(self._store, self._team)

@@ -268,6 +268,7 @@ def _privacy(
 
     rules = PrivacyRules(
         folder=settings.data_dir.resolve(),
+        shared=settings.ray_storage,
         worker=worker,
         switch=settings.forget_switch,
         remember=memory.refresh_wholly,

@@ -15,6 +15,7 @@ from storage.database import sqlite_file
 from storage.entries import NewEntry, question_hash
 from storage.identities import digest
 from storage.records import (
+    DistilledAnswer,
     Duel,
     DuelPick,
     Expert,
@@ -38,7 +39,17 @@ MIRA, BEN, ANN = "U0MIRA7QX", "U0BEN4KTW", "U0ANN2PLD"
 ASKED, BETTER = "What does the quillmarsh lantern cost?", "The zephyrine tariff says two coins a day."
 PROPOSED, TOLD = "Where is the brindlewick key kept?", "The brindlewick key hangs behind the vossgate door."
 EDITED, GOLDEN = "Edited by hand: the ombralith shelf.", "Who looks after the tarnquist saw?"
-PLANTED = ("quillmarsh", "zephyrine", "brindlewick", "vossgate", "ombralith", "tarnquist", "krumhorn")
+TAUGHT = "As Mira says, the glimmerfen pump is blue."
+PLANTED = (
+    "glimmerfen",
+    "quillmarsh",
+    "zephyrine",
+    "brindlewick",
+    "vossgate",
+    "ombralith",
+    "tarnquist",
+    "krumhorn",
+)
 """Words that only this person used."""
 
 
@@ -128,6 +139,17 @@ async def _kept(place: Place) -> None:
             state="edited",
             answer=EDITED,
             by=MIRA,
+        ),
+        DistilledAnswer(
+            team=TEAM,
+            teacher="openai:gpt",
+            key="d1",
+            answer_id=answered.answer.id,
+            text=TAUGHT,
+            people=[BEN, MIRA],
+        ),
+        DistilledAnswer(
+            team=TEAM, teacher="openai:gpt", key="d2", answer_id=answered.answer.id, text="Yes.", people=[BEN]
         ),
         GoldenItem(team=TEAM, key="g1", question=GOLDEN, answer="Ann.", authors=[MIRA], approvals=[BEN, ANN]),
         GoldenItem(

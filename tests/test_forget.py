@@ -128,7 +128,7 @@ async def test_what_was_forgotten_is_not_taken_in_again(place: Place) -> None:
 
 
 async def test_models_that_learned_from_them_are_marked_and_the_last_clean_one_is_offered(
-    on_sqlite: Place,
+    on_sqlite: Place, tmp_path: Path
 ) -> None:
     """By default an admin decides; with FORGET_SWITCH=auto it serves at once. A run without them is queued either way."""
     queued: list[str] = []
@@ -137,8 +137,13 @@ async def test_models_that_learned_from_them_are_marked_and_the_last_clean_one_i
         queued.append(work)
         return ""
 
-    receipt = await on_sqlite.privacy(retrain=retrain).forget(MIRA, by=MIRA)
+    shared = tmp_path / "seen by a cluster"
+    (shared / on_sqlite.run / "dataset").mkdir(parents=True)
+    (shared / on_sqlite.run / "dataset" / "train.jsonl").write_text(ASKED)
+    (shared / "another run").mkdir()
+    receipt = await on_sqlite.privacy(retrain=retrain, shared=shared).forget(MIRA, by=MIRA)
     assert receipt.tainted == ("local-1",)
+    assert [each.name for each in shared.iterdir()] == ["another run"]
     assert (receipt.undone["serving"], receipt.undone["offer"]) == ("local-1", "local-0")
     assert queued == [receipt.work]
     current = await on_sqlite.store.current(TEAM)

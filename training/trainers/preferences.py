@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
@@ -17,6 +18,7 @@ from training.rows import PairRow, ThumbRow
 from training.trainers import arguments
 
 REFERENCE = "ref"  # TRL's name for the copy of an adapter that is trained further
+KEEP_LIKED = 1.0
 KEEP_SAYING = 0.2  # of the loss: the chosen answer itself must not become less likely while the gap widens
 
 
@@ -36,10 +38,32 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
 
 class ThumbTrainer(KTOTrainer):  # type: ignore[misc]
-    """TRL's KTO on answers that are tokens already, each beside its batch's neighbour for the distance to the reference."""
+    """TRL's KTO on answers that are tokens already, each beside its batch's neighbour for the distance to the reference.
+
+    KTO alone only asks that liked answers gain on the others; both may become unlikely, and what is said then is neither. So
+    the loss of the liked answers themselves is added, as for pairs.
+    """
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        heard: list[torch.Tensor] = []
+        hook = model.register_forward_hook(lambda *told: heard.append(told[-1].log_probs))
+        try:
+            found = super()._compute_loss(model, inputs, return_outputs)
+        finally:
+            hook.remove()
+        kept = KEEP_LIKED * _unlikely(heard[-1], inputs)
+        return (found[0] + kept, *found[1:]) if return_outputs else found + kept
+
+
+def _unlikely(likely: torch.Tensor, inputs: Any) -> torch.Tensor:
+    """The mean loss of the liked answers' tokens, 0 where a batch has none. `likely`: log-probabilities (rows, tokens)."""
+    said = inputs["completion_mask"][:, 1:].to(likely.device)
+    liked = torch.as_tensor(inputs["label"], device=likely.device)[:, None].to(said.dtype)
+    counting = (said * liked).to(likely.dtype)
+    return -(likely[:, -said.shape[1] :] * counting).sum() / counting.sum().clamp(min=1)
 
 
 def make_dpo(
