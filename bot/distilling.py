@@ -207,17 +207,23 @@ class Distilling:
 
     async def close(self) -> None:
         """Leave off; the next bot goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is None or self._task.done():
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        live = await self._store.live_distillation(self._team)
+        if live is not None:
+            await self._store.release_distillation(live.id, worker=self._worker)
 
     async def _carried_out(self, row: Distillation) -> None:
         try:
             await self._carry_out(row)
         except PublicError as error:
             await self._store.end_distillation(row, DistillationState.STOPPED, reason=str(error))
-        except Exception:
-            log.exception("a distillation was interrupted; it is tried again", teacher=row.teacher)
+        except Exception as error:
+            log.exception("a distillation was interrupted", teacher=row.teacher)
+            why = f"Something went wrong here ({type(error).__name__}); my log tells more."
+            await self._store.end_distillation(row, DistillationState.STOPPED, reason=why)
 
     async def _carry_out(self, row: Distillation) -> None:
         named = Named.read(row.teacher)

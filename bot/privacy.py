@@ -90,8 +90,8 @@ class PrivacyRules:
     """What the operator decided, and what is at hand.
 
     `remember` brings memory's index up to date; True once nothing of what was deleted is in it. `retrain` asks for a run
-    without the person: "" where it is queued, else why not. `switch` says what happens when a marked model serves, `shared` is
-    the folder that runs on a cluster share with us.
+    without the person: "" where it is queued, else why not. `switch` says what happens when a marked model serves; runs
+    on a cluster share the folder `shared` with us.
     """
 
     folder: Path | None = None

@@ -173,6 +173,12 @@ class DistillingStore:
             distillation_id, DistillationState.RUNNING, free, claimed_by=worker, lease_until=until
         )
 
+    async def release_distillation(self, distillation_id: str, *, worker: str) -> None:
+        """Whoever put its questions leaves off; the next one need not wait for their claim to end."""
+        await self._change(
+            distillation_id, None, col(Distillation.claimed_by) == worker, claimed_by="", lease_until=None
+        )
+
     async def _change(
         self, distillation_id: str, before: DistillationState | None = None, *where: Any, **values: Any
     ) -> bool:

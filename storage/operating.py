@@ -18,6 +18,7 @@ from storage.records import (
     Candidate,
     Correction,
     Decision,
+    Distillation,
     Entry,
     Evaluation,
     Forgetting,
@@ -83,7 +84,7 @@ class OperatingStore:
     async def release_claims(self) -> None:
         """Free whatever a process that is no more had claimed. Only for the one process that owns the database."""
         async with self.database.writing() as session:
-            for record in (Question, TrainingRun, Evaluation, Forgetting, Canary):
+            for record in (Question, TrainingRun, Evaluation, Forgetting, Canary, Distillation):
                 await session.exec(
                     update(record).where(col(record.lease_until).is_not(None)).values(lease_until=None)
                 )

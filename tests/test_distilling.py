@@ -403,14 +403,20 @@ async def test_a_killed_bot_is_followed_and_pays_nothing_twice(
         count, api.gate = 1, stall
         await distilling.tick()
         await until(lambda: len(api.requests) >= 16)
+        assert distilling._task is not None
+        distilling._task.cancel()
+        await asyncio.gather(distilling._task, return_exceptions=True)
     kept = await store.distilled_count(TEAM)
     assert kept == 8, "the second round was under way"
     api.gate, before = None, asked_words(api)
     async with teaching(store, api, tmp_path, worker="two") as other:
         await other.tick()
         assert other._task is None, "whoever was killed is waited for as long as their claim lasts"
-        await store._change(row.id, lease_until=None)
-        await carried_out(other)
+        await store.release_claims()
+        await other.tick()
+        await other.close()
+    async with teaching(store, api, tmp_path, worker="three") as third:
+        await carried_out(third)
     done = await store.distillation(row.id)
     assert done is not None
     assert (done.state, done.answered) == (DistillationState.DONE, 20)

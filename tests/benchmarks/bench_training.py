@@ -1,8 +1,9 @@
 """The trainer as it comes against a loop in the seed's style, on one thread: answer tokens a second, and what they teach.
 
 The seed's style: every row padded to 512 tokens, the loss on prompt and padding alike, float32, nothing packed or grouped,
-four rows at once. Both hold the same base model in the same way (4 bits), train the same LoRA at the same rate on the same
-rows; times are of the processor, the arms take turns, and each figure is a median of its turns.
+four rows at once. Ours takes bfloat16 where the processor is quick at it, as the product does. Both hold the same base model
+in the same way (4 bits), train the same LoRA at the same rate on the same rows; times are of the processor, the arms take
+turns, and each figure is a median of its turns.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ PADDED_TO = 512
 AT_ONCE = 4
 SLACK_LONGEST = 420  # tokens; the rows below it have a mean of 160
 TURNS = 3
-ONE_THREAD = Machine("cpu", fast_bf16=False, threads=1)
+SEED_STYLE = Machine("cpu", fast_bf16=False, threads=1)
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,19 @@ def prepared(base: Path, run_dir: Path, **choices: Any) -> Iterator[tuple[Any, R
         notebook = Notebook(run_dir, progress, time.monotonic())
         tokenizer = load_tokenizer(notebook, job)
         taught = read_taught(Path(job.dataset_dir))
-        rows = qlora.prepare_rows(notebook, job, ONE_THREAD, tokenizer, taught, [qlora.Method.SFT])
+        rows = qlora.prepare_rows(notebook, job, ours_here(), tokenizer, taught, [qlora.Method.SFT])
         made = lesson(rows, qlora.Method.SFT)
-        base_model = load_base(job, ONE_THREAD)
+        base_model = load_base(job, ours_here())
         base_model = unfolded(base_model) if made.made.unfold else base_model
         model = adapters.made_on(base_model, made.made, qlora.Adapter.LORA)
         yield make_trainer(notebook, job, made, model, tokenizer), rows
+
+
+def ours_here() -> Machine:
+    """The precision that the trainer takes on this processor, on one thread."""
+    import torch
+
+    return Machine("cpu", fast_bf16=bool(torch.cpu._is_avx512_bf16_supported()), threads=1)
 
 
 def one_thread() -> None:
@@ -195,7 +203,7 @@ def plan_of(setting: Setting) -> Plan:
         shape.parameters,
         len(rows),
         statistics.fmean(lengths),
-        ONE_THREAD,
+        SEED_STYLE,
         longest_tokens=max(lengths),
         context=shape.context,
     )
@@ -214,7 +222,7 @@ class SeedLoop:
         one_thread()
         torch.manual_seed(seed)
         job = Job("seed", str(base), "", "")
-        self.model = adapters.made_on(load_base(job, ONE_THREAD), made, qlora.Adapter.LORA)
+        self.model = adapters.made_on(load_base(job, SEED_STYLE), made, qlora.Adapter.LORA)
         adapters.keep_float32(self.model)
         self.model.train()
         self._learned = [each for each in self.model.parameters() if each.requires_grad]
@@ -261,7 +269,7 @@ def loss_gap(setting: Setting, place: Path) -> float:
     since = time.process_time()
     assert qlora.main([str(run_dir)]) == rundir.EXIT_DONE, rundir.read_result(run_dir)
     seconds = time.process_time() - since
-    base = load_base(job, ONE_THREAD)
+    base = load_base(job, SEED_STYLE)
     rows = [_row(setting.base, each) for each in setting.heldout]
     ours = heldout_loss(PeftModel.from_pretrained(base, str(run_dir / rundir.ADAPTER)), rows)
     loop = SeedLoop(setting.base, plan_of(setting), rows_of(setting), seed=0)

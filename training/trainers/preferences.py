@@ -63,7 +63,8 @@ def _unlikely(likely: torch.Tensor, inputs: Any) -> torch.Tensor:
     said = inputs["completion_mask"][:, 1:].to(likely.device)
     liked = torch.as_tensor(inputs["label"], device=likely.device)[:, None].to(said.dtype)
     counting = (said * liked).to(likely.dtype)
-    return -(likely[:, -said.shape[1] :] * counting).sum() / counting.sum().clamp(min=1)
+    found: torch.Tensor = -(likely[:, -said.shape[1] :] * counting).sum() / counting.sum().clamp(min=1)
+    return found
 
 
 def make_dpo(
