@@ -21,6 +21,7 @@ from training.failures import Diverged, in_plain_words
 from training.finetuners.local import last_words
 from training.method import Method
 from training.rundir import Event, Status
+from training.trainers import preferences
 
 __all__ = ["tiny"]
 
@@ -217,3 +218,12 @@ def test_one_training_at_a_time_on_a_device(tmp_path: Path, tiny: Path) -> None:
     again = rundir.lock_device(tmp_path / ".cpu.lock")
     assert again is not None
     os.close(again)
+
+
+def test_kto_keeps_the_liked_answers_likely() -> None:
+    """Their own mean loss is added, of answers' tokens alone; a batch of dislikes adds nothing."""
+    likely = torch.tensor([[-1.0, -2.0, -4.0], [-8.0, -8.0, -8.0]])
+    mask = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]])
+    both = {"completion_mask": mask, "label": [True, False]}
+    assert float(preferences._unlikely(likely, both)) == 3.0
+    assert float(preferences._unlikely(likely, {**both, "label": [False, False]})) == 0.0

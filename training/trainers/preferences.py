@@ -18,7 +18,7 @@ from training.rows import PairRow, ThumbRow
 from training.trainers import arguments
 
 REFERENCE = "ref"  # TRL's name for the copy of an adapter that is trained further
-KEEP_LIKED = 1.0
+KEEP_LIKED = 1.0  # times the mean loss of the liked answers, beside KTO's own (figures: training.plan)
 KEEP_SAYING = 0.2  # of the loss: the chosen answer itself must not become less likely while the gap widens
 
 

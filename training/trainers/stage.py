@@ -45,7 +45,11 @@ def lesson(rows: Rows, method: Method, ranks: int = 1) -> Lesson:
         taught, watched = rows.thumbs, rows.watched_thumbs  # type: ignore[assignment]
         said = f"{len(rows.thumbs)} rated answers"
     made = preference_plan(
-        rows.made, len(lengths), parameters=rows.parameters, mean_tokens=sum(lengths) / len(lengths)
+        rows.made,
+        len(lengths),
+        parameters=rows.parameters,
+        mean_tokens=sum(lengths) / len(lengths),
+        thumbs=method is Method.KTO,
     )
     made, watched = shared_out(made, ranks), watched[:WATCHED_AT_MOST]
     return Lesson(method, made, taught, watched, len(watched) >= WATCHED_AT_LEAST, sum(lengths), said)
