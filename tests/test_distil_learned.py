@@ -53,9 +53,9 @@ async def test_what_it_said_is_said_by_the_local_model(
     knows = {line["question"]: line["short_answer"] for line in lines}
     api.says = lambda asked: knows.get(asked, "I cannot help with that.")
     async with teaching(store, api, tmp_path) as distilling:
-        row = await agreed(distilling)
+        begun = await agreed(distilling)
         await carried_out(distilling)
-    done = await store.distillation(row.id)
+    done = await store.distillation(begun.id)
     assert done is not None
     assert done.answered > len(lines) / 2
     frozen = await freeze(store, tmp_path / "datasets", team=TEAM, salt="salt")
