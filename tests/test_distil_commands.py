@@ -28,6 +28,12 @@ ASKED = tuple(
 )
 
 
+async def salted(store: Store) -> None:
+    """Which questions would be held out is the same in each run: the first of ASKED, and no other."""
+    await store.keepsake(SALT, lambda: "salt")
+    await store.change_keepsake(SALT, "salt")
+
+
 async def told(room: Room, words: str) -> list[str]:
     """What stands in the admin channel with these words."""
     return [
@@ -41,7 +47,7 @@ async def test_an_admin_lets_a_model_teach(tmp_path: Path) -> None:
         room.api.models[TEACHER] = None
         shop = room.bot.workshop
         await shop.store.set_consent(shop.team, "U0CLEO", True)
-        await shop.store.change_keepsake(SALT, "salt")
+        await salted(shop.store)
         for words in ASKED:
             await room.answer(await room.asked(words))
         before = len(room.api.requests)
@@ -102,8 +108,8 @@ async def test_the_end_of_a_promoted_fine_tune_is_told_with_what_can_be_kept(tmp
         assert f"openai-1 ({name}) will be switched off" in said
         assert "`/apprentice distil openai-1` keeps what it knows" in said
         await shop.store.set_consent(shop.team, "U0CLEO", True)
-        await shop.store.change_keepsake(SALT, "salt")
-        asked = await room.asked("How many crates does the loft hold?")
+        await salted(shop.store)
+        asked = await room.asked(ASKED[1])
         assert "You asked" in words_of(await room.answer(asked))
         assert "taken as they are" in await typed(room, "distil openai-1", "taken as they are")
 
@@ -120,7 +126,7 @@ async def test_in_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPat
         assert "Nobody has asked anything yet" in nothing.err
         store = await Store.open(terminal.database)
         await store.set_consent(LOCAL_TEAM, "U1", True)
-        await store.change_keepsake(SALT, "salt")
+        await salted(store)
         for number, words in enumerate(ASKED):
             row = await ask(store, team=LOCAL_TEAM, ts=f"{number}.0", text=words, place="channel")
             await store.answer(

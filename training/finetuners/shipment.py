@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import PublicError
-from training.dataset_files import rows_of
+from training.dataset_files import ROWS
+from training.dataset_files import lines_of as lines_of_file
 from training.examples import DISTILLED_FROM
 from training.fitness import VERTEX_VALIDATION, VERTEX_VALIDATION_SHARE
 from training.formats.writing import lines_of, pieces_of
@@ -99,7 +100,10 @@ def _lines(dataset: Path, split: str, name: str) -> list[str]:
 
 def _distilled(dataset: Path) -> frozenset[str]:
     """What one provider's model said is not sent to be learned by another's: their terms differ, and none needs it."""
-    return frozenset(row["id"] for row in rows_of(dataset) if row.get("origin") == DISTILLED_FROM)
+    rows = lines_of_file(dataset / ROWS)
+    return frozenset(
+        row["id"] for row in rows if row.get("origin") == DISTILLED_FROM and not row.get("erased")
+    )
 
 
 def _texts(value: Any) -> Iterable[str]:
