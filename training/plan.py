@@ -116,10 +116,10 @@ def preference_plan(
     """The plan of a DPO or KTO stage, given that of the stage before it; `rows` are pairs, or thumbs.
 
     KTO's and DPO's authors train all weights at 5e-7 to 5e-6 and advise more epochs before a higher rate; an adapter takes
-    ten times as much. At 5e-4 a demo model's held-out margin after DPO rose by 0.29, 0.11 and 0.18 nats per token (starter, 20
-    threads of stackfaq, effort quick, seeds 0 to 2). KTO on simulated `thumbs` lowered the share of liked answers there from
-    0.79 to 0.60 at that rate, also where the liked answers' own loss was added; at 1e-4 and with it the share changed by 0.00,
-    0.02 and -0.04, so it does no harm and no good. No other setting that was tried did better.
+    ten times as much. At 5e-4 a demo model's held-out margin after DPO rose by 0.29, 0.11 and 0.18 nats per token (starter,
+    20 threads of stackfaq, effort quick, seeds 0 to 2). KTO on simulated `thumbs` lowered the share of liked answers there
+    from 0.79 to 0.60 at that rate, also where the liked answers' own loss was added; at 1e-4 and with it the share changed
+    by 0.00, 0.02 and -0.04, so it does no harm and no good. No other setting that was tried did better.
     A batch is at least 4, or KTO's estimate of the distance to the reference is poor (1 is refused by TRL).
     """
     demo = parameters < DEMO_SIZE
