@@ -8,12 +8,13 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 NPM_CI := npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test test-postgres check format bench clean
+.PHONY: help setup run test test-postgres shake check format bench clean
 
 help:
 	@echo "make run     set up and start the bot on this machine; prints the page's address"
 	@echo "make test    set up and run the whole test suite"
 	@echo "make test-postgres  the tests that open a database, on PostgreSQL where the others use SQLite"
+	@echo "make shake   the tests while databases, calls and events dawdle (make shake SEED=7 ONLY='tests/test_x.py')"
 	@echo "make check   ruff, mypy, and the tests that hold the layout and the documents"
 	@echo "make bench   measure; one JSON line a figure (make bench ONLY=name: just that one)"
 	@echo "make setup   only the set-up (PIP_ARGS=... is handed to pip)"
@@ -47,6 +48,10 @@ test: $(VENV)/dev-ok
 
 test-postgres: $(VENV)/dev-ok
 	@$(BIN)/python -m pytest -n auto --tb=short --dist loadfile --no-loadscope-reorder --database postgresql
+
+SEED ?= 1
+shake: $(VENV)/dev-ok
+	@$(BIN)/python -m pytest -n auto --tb=short --dist loadfile --no-loadscope-reorder --shake $(SEED) $(ONLY)
 
 check: $(VENV)/dev-ok
 	$(BIN)/ruff check .

@@ -27,10 +27,10 @@ def quote_lines(row: Distillation, *, confirm: str, cancel: str) -> list[str]:
             f"{row.teacher} would be asked {plural(questions, 'question')} of your team, {_price(row)}."
         )
     if own:
-        took = plural(own, "answer that it gave", "answers that it gave")
+        giver = "it" if questions else row.teacher
         lines.append(
-            f"{took} people here already {'would be' if questions else f'of {row.teacher} would be'} taken "
-            "as they are, for nothing."
+            f"{plural(own, 'answer')} that {giver} gave people here already would be taken as "
+            f"{'it is' if own == 1 else 'they are'}, for nothing."
         )
     lines.append(
         "What it says is learned by the local model alone: it is never held out to measure by, never sent to another "

@@ -280,6 +280,11 @@ class AskingStore(PlaceholderStore, TombstoneStore):
             question.ts = question.thread_ts = ts
             session.add(question)
 
+    async def note_place(self, question_id: str, kind: str) -> None:
+        """What kind of conversation a question was asked in, where its event did not say; as `Question.place`."""
+        noted = update(Question).where(col(Question.id) == question_id).values(place=kind)
+        await self.database.at_once(lambda connection: connection.execute(noted))
+
     async def asked_since(self, team: str, since: datetime, *, limit: int = 200) -> list[Question]:
         """The newest question of each thread in which anything was asked since then; the newest first."""
         newest = (

@@ -40,6 +40,7 @@ from storage.records import (
     ForgettingState,
     Nomination,
     Question,
+    Record,
     now,
 )
 from storage.tombstones import TombstoneStore
@@ -76,15 +77,16 @@ class ForgettingStore(TombstoneStore):
             return await _holdings(session, team, person)
 
     async def held_words(self, team: str, person: str) -> dict[str, list[dict[str, Any]]]:
-        """Everything a person wrote or voted, and what was answered to them, for them to read (ids, texts, times)."""
+        """Everything a person wrote or voted, and what was answered to them, the oldest first (ids, texts, times)."""
         asked = select(Question.id).where(col(Question.team) == team, col(Question.asker) == person)
         answers = select(Answer, Candidate).join(Candidate, col(Candidate.id) == col(Answer.candidate_id))
         found: dict[str, list[dict[str, Any]]] = {}
         async with self.database.reading() as session:
             for name, (record, where) in held(team, person).items():
-                rows = (await session.exec(select(record).where(where))).all()
+                rows = (await session.exec(select(record).where(where).order_by(*_in_time(record)))).all()
                 found[name] = [row.model_dump(mode="json") for row in rows]
-            answered = (await session.exec(answers.where(col(Answer.question_id).in_(asked)))).all()
+            theirs = answers.where(col(Answer.question_id).in_(asked)).order_by(*_in_time(Answer))
+            answered = (await session.exec(theirs)).all()
             found["answers"] = [
                 {**answer.model_dump(mode="json"), "text": said.text, "model": said.model}
                 for answer, said in answered
@@ -368,6 +370,13 @@ async def _count(session: AsyncSession, work: str, gone: Mapping[str, int]) -> N
     if row is not None:
         row.done = _with(row.done, {name: count for name, count in gone.items() if count})
         session.add(row)
+
+
+def _in_time(record: type[Record]) -> tuple[Any, ...]:
+    """By when a row came about, which is the first time that it tells of besides leases."""
+    columns = record.__table__.columns  # type: ignore[attr-defined]
+    when = next(each for each in columns if each.name.endswith("_at") or each.name == "since")
+    return (when, columns["id"])
 
 
 def _touched(result: object) -> int:

@@ -11,6 +11,7 @@ from provider_standins import OpenAIServer, StandIn, served
 
 from bot.app import Bot
 from bot.settings import Policy
+from storage.asking import OWED
 
 MODEL = "gpt-6-luna"
 
@@ -62,12 +63,18 @@ class Room:
         return await eventually(look, what="an answer begins", timeout_s=30)
 
     async def answer(self, ts: str, channel: str = HELP) -> Json:
-        """The one complete answer in a thread."""
+        """The one complete answer in a thread, once the bot has written down that it stands there."""
 
         async def look() -> Json | None:
             return next((each for each in await self.thread(ts, channel) if is_answer(each)), None)
 
-        return await eventually(look, what="an answer is complete", timeout_s=30)
+        async def done() -> bool:
+            question = await self.bot.workshop.store.question_at(self.bot.workshop.team, channel, ts)
+            return question is None or question.state not in OWED
+
+        complete = await eventually(look, what="an answer is complete", timeout_s=30)
+        await eventually(done, what="the bot knows that it is", timeout_s=30)
+        return complete
 
 
 @asynccontextmanager

@@ -13,6 +13,8 @@ from openings import NAME as OPENINGS
 from openings import Openings
 from provider_schema import NAME as PROVIDER_SCHEMAS
 from provider_schema import tally
+from shaking import NAME as SHAKING
+from shaking import Shaking
 from slack_recorder import NAME, recorder_for
 
 from storage.database import sqlite_file
@@ -44,6 +46,7 @@ LONGEST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which database the product uses where a test does not say."""
     parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.addoption("--shake", type=int, metavar="SEED", help="databases, calls and events dawdle")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(recorder_for(), NAME)
     config.pluginmanager.register(tally, PROVIDER_SCHEMAS)
     config.pluginmanager.register(Openings(config), OPENINGS)
+    if (seed := config.getoption("--shake")) is not None:
+        config.pluginmanager.register(Shaking(seed), SHAKING)
     if config.getoption("--database") == "postgresql":
         config.pluginmanager.register(OnPostgres(config), ON_POSTGRES)
 

@@ -62,7 +62,7 @@ async def test_the_unsure_answer_is_better_than_none(store: Store, tmp_path: Pat
 async def test_one_who_hangs_leaves_time_for_the_next(store: Store, tmp_path: Path) -> None:
     """The first of two may take a share of what is left, and no more."""
     apis = {"openai": Speaker(["Half "], hangs=True)}
-    desk = office(store, tmp_path, apis=apis, policy=Policy.API_FIRST, deadline_s=2.0)
+    desk = office(store, tmp_path, apis=apis, policy=Policy.API_FIRST, deadline_s=5.0)
     answered = await desk.desk.answer(await desk.asked())
     assert answered.candidate.text == "Local yes."
 
@@ -70,7 +70,7 @@ async def test_one_who_hangs_leaves_time_for_the_next(store: Store, tmp_path: Pa
 async def test_at_the_deadline_the_unsure_answer_is_posted(store: Store, tmp_path: Path) -> None:
     """Where there is one; else the asker is told that nobody was in time."""
     slow = {"openai": Speaker([], hangs=True)}
-    desk = office(store, tmp_path, logprob=UNSURE, apis=slow, deadline_s=1.0)
+    desk = office(store, tmp_path, logprob=UNSURE, apis=slow, deadline_s=3.0)
     assert (await desk.desk.answer(await desk.asked())).candidate.text == "Local yes."
     alone = office(store, tmp_path, apis=slow, with_local=False, deadline_s=1.0)
     with pytest.raises(PublicError, match=TOO_SLOW):

@@ -54,6 +54,7 @@ async def test_an_admin_lets_a_model_teach(tmp_path: Path) -> None:
         await room.team.cleo.command(HELP, "/apprentice", "distil")
         assert len(room.api.requests) == before
         quote = await typed(room, f"distil openai:{TEACHER} limit=4", "would be asked")
+        print("QUOTE", quote)
         assert f"openai:{TEACHER} would be asked 4 questions of your team, for about $0.0" in quote
         assert "contract with the provider allows" in quote
         assert "`/apprentice distil confirm` begins" in quote
@@ -73,8 +74,8 @@ async def test_an_admin_lets_a_model_teach(tmp_path: Path) -> None:
             room, "distil status", "4 answers of API"
         )
         assert "I do not understand 'limit=many'" in await typed(room, "distil limit=many", "understand")
-        own = await typed(room, "distil", "taken as they are")
-        assert f"answers that it gave people here already of openai:{MODEL}" in own or "for nothing" in own
+        own = await typed(room, "distil", "for nothing")
+        assert f"that openai:{MODEL} gave people here already would be taken as" in own
         assert "Cancelled." in await typed(room, "distil cancel", "Cancelled")
         assert "4 answers" in await typed(room, f"distil drop openai:{TEACHER}", "deleted")
 
@@ -111,7 +112,8 @@ async def test_the_end_of_a_promoted_fine_tune_is_told_with_what_can_be_kept(tmp
         await salted(shop.store)
         asked = await room.asked(ASKED[1])
         assert "You asked" in words_of(await room.answer(asked))
-        assert "taken as they are" in await typed(room, "distil openai-1", "taken as they are")
+        own = await typed(room, "distil openai-1", "for nothing")
+        assert f"1 answer that openai:{name} gave people here already would be taken as it is" in own
 
 
 async def test_in_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

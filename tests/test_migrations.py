@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from databases import DATABASES, TEAM, ask, bare_database, reply, rows
-from old_rows import at_revision, live_at, revisions
-from sqlalchemy import Connection, text
+from old_rows import at_revision, fill_tables, live_at, revisions
+from sqlalchemy import Connection, DateTime, bindparam, text
 
 import storage.migrate
 from storage.database import Database
@@ -253,3 +254,46 @@ async def test_every_earlier_version_is_brought_up_to_date_with_its_rows(
             assert (await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok"
     store = Store(database)
     assert (await ask(store, ts="after the upgrade")).id
+
+
+async def test_places_of_earlier_questions_are_learned_from_their_channel(database: Database) -> None:
+    """0010: what was kept without one gets that of the newest one in its channel; where nobody knows it stays private."""
+    await upgrade(database, "0009_distilling")
+    said = {
+        "1": ("T1", "C1", ""),
+        "2": ("T1", "C1", "group"),
+        "3": ("T1", "C1", "channel"),
+        "4": ("T1", "C2", ""),
+        "5": ("T2", "C1", ""),
+        "6": ("T1", "D1", ""),
+    }
+    async with database.engine.begin() as connection:
+        await connection.run_sync(fill_tables)
+        copied = {"id", "team", "channel", "place", "ts", "asked_at"}
+        columns = ", ".join(
+            each.name for each in Record.metadata.tables["question"].columns if each.name not in copied
+        )
+        for number, (team, channel, place) in said.items():
+            await connection.execute(
+                text(
+                    f"INSERT INTO question (id, team, channel, place, ts, asked_at, {columns}) "
+                    f"SELECT :id, :team, :channel, :place, :id, :at, {columns} FROM question WHERE id = 'question-1'"
+                ).bindparams(bindparam("at", type_=DateTime(timezone=True))),
+                {"id": number, "team": team, "channel": channel, "place": place, "at": _at(number)},
+            )
+    await upgrade(database)
+    async with database.engine.connect() as connection:
+        told = (await connection.execute(text("SELECT id, place FROM question"))).tuples().all()
+    found: dict[str, str] = {str(number): str(place) for number, place in told}
+    assert {number: found[number] for number in said} == {
+        "1": "channel",
+        "2": "group",
+        "3": "channel",
+        "4": "",
+        "5": "",
+        "6": "im",
+    }
+
+
+def _at(number: str) -> datetime:
+    return datetime(2026, 11, 20, 12, int(number), tzinfo=UTC)

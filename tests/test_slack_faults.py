@@ -6,14 +6,16 @@ Answers come from an API that the test holds in its hand, so that trouble comes 
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answer_rig import Gate, Room, room_at
 from bot_process import (
+    ADMIN_CHANNEL,
     APPRENTICE,
     CLEOS_DM,
     HELP,
@@ -27,6 +29,7 @@ from bot_process import (
 )
 
 from bot.slack import blocks, text
+from bot.slack.questions import Questions
 from bot.workspace import LocalWorkspace
 from storage.records import QuestionState
 
@@ -323,6 +326,30 @@ async def test_a_mention_that_is_an_app_mention_and_a_message(tmp_path: Path) ->
         await happens(connected, "both connections are open")
         await happens(ask_until_both_were_used, "both connections carried an event")
         assert len(room.api.requests) == asked
+
+
+async def test_a_mention_that_only_an_app_mention_tells_of_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say whether the channel is public; distilling, judging and the digest have to know, for good."""
+    take = Questions.take
+
+    async def heard(questions: Questions, event: Mapping[str, Any]) -> bool:
+        return event.get("type") == "app_mention" and await take(questions, event)
+
+    monkeypatch.setattr(Questions, "take", heard)
+    async with room_at(tmp_path) as room:
+        shop = room.bot.workshop
+        for channel, kind in ((HELP, "channel"), (ADMIN_CHANNEL, "group")):
+            ts = await room.team.ann.post(channel, "@apprentice Where is the ladder?")
+            asked = partial(shop.store.question_at, shop.team, channel, ts)
+            question = await eventually(asked, what="it is recorded")
+
+            async def placed(asked: Any = asked, kind: str = kind) -> bool:
+                return bool((await asked()).place == kind)
+
+            await eventually(placed, what=f"its place is known to be {kind}")
+            assert question.surface == "mention"
 
 
 # --- Presses ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ async def test_a_mention_is_heard_twice_and_answered_in_the_thread() -> None:
         assert (root["reply_count"], root["latest_reply"], root["reply_users"]) == (1, said["ts"], [BOT_USER])
 
 
+@pytest.mark.unshaken
 async def test_the_bot_hears_only_where_it_is_a_member() -> None:
     """A direct message is heard as im; a mention there is no app_mention; edits, deletions and reactions are told."""
     async with running() as rig:

@@ -160,8 +160,8 @@ class Answering:
         settings = taken.settings
         if not question.thread_ts:
             question = await self._with_its_message(question)
-        if not question.place and self._desk.panel.asks_apis:
-            question.place = await self._places.kind(question.channel)
+        if not question.place:
+            question.place = await self._place_of(question)
         refusal = self._desk.refusal(question.text)
         if refusal is not None:
             await self._say(question, refusal)
@@ -174,6 +174,13 @@ class Answering:
         )
         if told and not taken.asked_for_consent:
             await self._ask_for_consent(question)
+
+    async def _place_of(self, question: Question) -> str:
+        """What its event did not say is kept: distilling, judging and the digest take an unknown place for private."""
+        kind = await self._places.kind(question.channel)
+        if kind:
+            await self._store.note_place(question.id, kind)
+        return kind
 
     async def _held(self, question: Question, draw: Any) -> bool:
         """Whether the question needs no plain answer any more."""
