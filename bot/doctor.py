@@ -350,7 +350,7 @@ def _schedule(cron: str, timezone: str, *, enabled: bool) -> Finding:
     from bot.schedule import Cron, describe, next_times, parse_schedule
     from storage.records import now
 
-    if not enabled:
+    if not enabled or not cron:
         return Finding(Mark.OK, "schedule", "training happens only when somebody asks for it.")
     try:
         parse_schedule(cron, timezone)

@@ -213,6 +213,23 @@ class Settings(BaseSettings):
             raise ValueError("is no time zone; write a name such as Europe/Berlin") from None
         return value
 
+    @field_validator("router_cron", "digest_cron", "guards_cron", "train_cron")
+    @classmethod
+    def _known_time(cls, value: str) -> str:
+        """As five cron fields; "" for never, which is written "off", as what is empty is not set."""
+        from bot.schedule import OFF, parse_schedule
+
+        words = value.strip()
+        if not words or words.casefold() in OFF:
+            return ""
+        try:
+            cron = parse_schedule(words, "UTC").text
+        except PublicError as error:
+            raise ValueError(f"is no time. {error}") from None
+        if not cron:
+            raise ValueError('says no time. Write one such as "0 3 * * *", or "off" for never.')
+        return cron
+
     @classmethod
     def read(cls, env_file: Path | None = Path(".env"), **overrides: object) -> Self:
         """Read `.env` and the environment (which wins). Raises PublicError naming each setting that is wrong."""

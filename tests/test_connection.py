@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bot.app import Bot, start
 from bot.doctor import examine
 from bot.errors import PublicError
 from bot.slack.access import KEEPSAKE, access_lost
-from bot.slack.connection import Pace, SocketMode
+from bot.slack.connection import Connection, Pace, SocketMode
 from bot.slack.trouble import retry_handlers
 from bot.workspace.seed import APP_TOKEN, BOT_TOKEN
 from storage.asking import OWED
@@ -126,9 +127,17 @@ async def watched(slack: MoodySlack, *, count: int = 2, pace: Pace = QUICK) -> A
         await mode.start()
         try:
             await until(lambda: mode.open == count, timeout_s=WAIT_S, what="every connection is open")
+            opened = max(each.up_since for each in mode.connections)
+            for each in mode.connections:
+                await until(partial(heard_since, each, opened), timeout_s=WAIT_S, what="each was pinged")
             yield Watched(mode, gaps, heard)
         finally:
             await mode.stop()
+
+
+def heard_since(connection: Connection, moment: float) -> bool:
+    """Whether it is known to have been there beside the others: of a time before, nobody could tell."""
+    return connection.heard > moment
 
 
 async def happens(look: Callable[[], object], what: str) -> None:

@@ -95,7 +95,7 @@ SLACK = {"slack_bot_token": BOT_TOKEN, "slack_app_token": APP_TOKEN}
             "ALLOW_DOWNLOADS is off",
         ),
         ({"local_model": "."}, "local model", "problem", "needs config.json and *.safetensors"),
-        ({"train_cron": "at night"}, "schedule", "problem", "TRAIN_CRON"),
+        ({"train_cron": "off"}, "schedule", "ok", "only when somebody asks"),
         ({"train_cron": "0 6 * * 1", "timezone": "Europe/Berlin"}, "schedule", "ok", "every Monday at 06:00"),
         ({"database_url": "mysql://x"}, "database", "problem", "SQLite and PostgreSQL are supported"),
         ({"database_url": "postgresql://u:hush@127.0.0.1:1/x"}, "database", "problem", "cannot be reached"),

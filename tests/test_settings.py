@@ -81,6 +81,18 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str | bytes, said: str)
     assert said in refusal(env_file(tmp_path, content))
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("off", ""), ("every monday at 6", "0 6 * * 1"), ("0  3 * * 7", "0 3 * * 7")]
+)
+def test_times_are_written_as_in_chat(tmp_path: Path, written: str, read: str) -> None:
+    """A time that nobody understands stops the start; "off" is never, as an empty line means the default."""
+    settings = Settings.read(env_file(tmp_path, f"DIGEST_CRON={written}\nTRAIN_CRON=\n"))
+    assert (settings.digest_cron, settings.train_cron) == (read, "0 3 * * *")
+    said = refusal(env_file(tmp_path, "DIGEST_CRON=on\nTRAIN_CRON=0 3 * *\n"))
+    assert "DIGEST_CRON" in said
+    assert "TRAIN_CRON: is no time. “0 3 * *” has 4 cron fields" in said
+
+
 def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
     """Nobody should have to start three times to learn of three mistakes."""
     said = refusal(env_file(tmp_path, "HTTP_PORT=x\nTIMEZONE=x\nLOG_LEVEL=loud\n"))

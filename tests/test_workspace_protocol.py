@@ -21,7 +21,8 @@ async def test_a_mention_is_heard_twice_and_answered_in_the_thread() -> None:
         ts = await cleo.post("C0HELP", "@apprentice what is <b> & who is @ann?")
         mention = (await until(lambda: rig.heard("app_mention")))[0]
         assert mention["text"] == f"<@{BOT_USER}> what is &lt;b&gt; &amp; who is <@U0ANN>?"
-        assert [event["channel_type"] for event in rig.heard("message", ts=ts)] == ["channel"]
+        [heard] = await until(lambda: rig.heard("message", ts=ts))
+        assert heard["channel_type"] == "channel"
         said = await rig.client.chat_postMessage(channel="C0HELP", text="An answer", thread_ts=ts)
         answer = await cleo.wait_for_message("C0HELP", lambda one: one["user"] == BOT_USER, thread_ts=ts)
         assert (answer["text"], answer["thread_ts"], answer["bot_id"]) == ("An answer", ts, "B0APPRENTICE")
@@ -132,7 +133,7 @@ async def test_a_restart_keeps_messages_and_sends_unacknowledged_events_again(tm
         await asyncio.wait_for(stuck.wait(), 5)
     async with running(state_file=state_file) as rig:
         await until(lambda: rig.heard("app_mention", ts=ts) and rig.heard("reaction_added"))
-        assert rig.heard("message", ts=ts)
+        await until(lambda: rig.heard("message", ts=ts))
         (message,) = await rig.person("U0CLEO").messages("C0HELP")
         assert message["text"] == f"<@{BOT_USER}> remember me"
         assert message["reactions"] == [{"name": "eyes", "users": ["U0CLEO"], "count": 1}]
