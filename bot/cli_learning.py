@@ -82,9 +82,9 @@ def train(
 
     What you do not name is derived from the model and the data. effort= is quick, normal or thorough: a third or twice
     the usual epochs, half or twice the rank, and how soon it stops. method= is sft, dpo (with pairs enough) or kto.
-    epochs=, lr= and batch= count for the first stage, rank= for all. quantization= is nf4 or none, adapter= lora or
-    rslora, seed= a whole number (0), with= local, ray, openai or gemini; providers
-    take method=, epochs= and seed=.
+    epochs=, lr= and batch= count for the first stage, rank= for all. quantization= is nf4 or none, seed= a
+    whole number (0), adapter= lora, rslora or dora; ia3 and prompt are small and learn a manner rather than facts.
+    with= is local, ray, openai or gemini; providers take method=, epochs= and seed=.
 
     sweep tries trials= ways (12) around the derived plan, stops what does badly on the validation examples, and keeps
     the best; what you name stays as named, and effort= settles epochs and rank.

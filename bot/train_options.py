@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from bot.errors import PublicError
+from training.method import adapter_named, answers_only
 from training.sweep_space import TRIALS, TRIALS_AT_MOST
 from training.sweep_words import SWEEP, SWEEPERS, no_sweep_at
 
 QUANTIZATIONS = ("nf4", "none")
 METHODS = ("sft", "dpo", "kto")
-ADAPTERS = ("lora", "rslora")
-UNSERVED = ("dora", "ia3", "prompt")
-"""What the trainer can make and the local model cannot answer with; said before anything is trained."""
+ADAPTERS = ("lora", "rslora", "dora", "ia3", "prompt")
+WITHOUT_RANK = ("ia3", "prompt")
 EFFORTS = ("quick", "normal", "thorough")
 PLACES = ("local", "openai", "gemini", "ray")
 OUR_TRAINER = ("local", "ray")
@@ -78,6 +78,11 @@ def _fit_together(options: Mapping[str, Any]) -> None:
             f"with={place} does not take {', '.join(useless)}; they are for the local trainer. "
             f"Leave them away, or write with=local."
         )
+    answers_only(adapter_named(options.get("adapter", "")), options.get("method", "sft"))
+    if "rank" in options and options.get("adapter") in WITHOUT_RANK:
+        raise PublicError(
+            f"adapter={options['adapter']} has no rank. Leave rank= away, or take another adapter."
+        )
 
 
 def _number(name: str, most: float, example: str, value: str) -> float:
@@ -104,15 +109,6 @@ def _one_of(name: str, known: tuple[str, ...], value: str) -> str:
     return value
 
 
-def _adapter(value: str) -> str:
-    if value in UNSERVED:
-        raise PublicError(
-            f"adapter={value} could be trained, but the local model cannot answer with it. Write adapter=lora or "
-            "adapter=rslora."
-        )
-    return _one_of("adapter", ADAPTERS, value)
-
-
 def _whole(name: str, least: int, most: int, value: str) -> int:
     if not value.isdecimal() or not least <= int(value) <= most:
         raise PublicError(f"{name}={value} does not work; write a whole number from {least} to {most}.")
@@ -123,12 +119,12 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "effort": partial(_one_of, "effort", EFFORTS),
     "method": partial(_one_of, "method", METHODS),
     "epochs": partial(_number, "epochs", 200, "5"),
-    "lr": partial(_number, "lr", 0.1, "2e-4"),
+    "lr": partial(_number, "lr", 1, "2e-4"),
     "rank": partial(_whole, "rank", 1, 256),
     "batch": partial(_whole, "batch", 1, 256),
     "trials": partial(_whole, "trials", 2, TRIALS_AT_MOST),
     "seed": partial(_whole, "seed", 0, 2_147_483_647),
     "quantization": _quantization,
-    "adapter": _adapter,
+    "adapter": partial(_one_of, "adapter", ADAPTERS),
     "with": partial(_one_of, "with", PLACES),
 }

@@ -53,6 +53,7 @@ from training.beside import Beside
 from training.canary import CanaryTerms
 from training.evaluating import Evaluations
 from training.formats.reading import read_faq
+from training.method import ON_SERVERS, Adapter
 from training.raters import CapRules
 from training.runs import Declined, RunRules, Runs
 from training.specification import Axis, Specification
@@ -414,4 +415,5 @@ def _run_rules(settings: Settings) -> RunRules:
         review_required=settings.review_required,
         caps=CapRules(rater=settings.rater_cap, author=settings.author_cap),
         languages=settings.dataset_languages,
+        adapters=ON_SERVERS if settings.on_a_server else tuple(Adapter),
     )

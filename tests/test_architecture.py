@@ -63,6 +63,7 @@ TORCH = (
     "bot/models/local_llama.py",
     "bot/models/local_net.py",
     "bot/models/local_precision.py",
+    "bot/models/local_prompts.py",
     "bot/models/local_weights.py",
     "training/qlora.py",
     "training/starter.py",

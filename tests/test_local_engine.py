@@ -3,22 +3,26 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 import bot
-from bot.models.local_adapters import read_adapter
+from bot.models.local_adapters import DoesNotFit, read_adapter
 from bot.models.local_batch import Batch
-from bot.models.local_linear import int8
+from bot.models.local_linear import halved, int8, plain
 from bot.models.local_llama import LlamaNet, is_llama_shaped
 from bot.models.local_net import AnyNet, Net
 from bot.models.local_precision import Verdict, Verdicts, compare
 from bot.models.local_rows import Row
 from bot.models.local_text import TextPieces
+from training.method import Adapter
+from training.trainers.adapters import config_of
 
 STARTER = Path(bot.__file__).parent / "starter"
 SIZES: dict[str, Any] = {
@@ -40,7 +44,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 6},
     "qwen2": {},
     "qwen3": {},
-    "gemma2": {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "gemma2": {"sliding_window": 6, "query_pre_attn_scalar": 8, "tie_word_embeddings": False},
     "gemma3_text": {"sliding_window": 6, "query_pre_attn_scalar": 8},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "phi": {},
@@ -133,12 +137,24 @@ def generated(model: Any, asked: list[Row]) -> list[list[int]]:
     return answers
 
 
-def adapter(base: Any, folder: Path, seed: int) -> Path:
-    """A strong random adapter."""
+def adapter(base: Any, folder: Path, seed: int, kind: str = "lora") -> Path:
+    """A strong random adapter, of the settings that the trainer gives its kind."""
     torch.manual_seed(seed)
-    config = LoraConfig(r=4 * seed, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(base, config).save_pretrained(str(folder))
+    made: Any = SimpleNamespace(rank=4 * seed, alpha=8)
+    tuned = get_peft_model(base, config_of(made, Adapter(kind), base))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(strong(name, parameter))
+    tuned.save_pretrained(str(folder))
     return folder
+
+
+def strong(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """Far from where it began."""
+    if "magnitude" in name or "ia3" in name:
+        return parameter * (0.3 + 1.4 * torch.rand_like(parameter))
+    return torch.randn_like(parameter)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -153,30 +169,105 @@ def test_any_family_writes_what_generate_writes(family: str) -> None:
     assert written(net, asked) == expected
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gpt2", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gemma2"])
+@pytest.mark.parametrize(
+    "kinds", [("lora", "lora"), ("dora", "ia3"), ("prompt", "rslora"), ("prompt", "dora")]
+)
 @pytest.mark.parametrize(("first", "lengths"), [(1, UNEVEN), (6, ALIKE)])
 def test_base_and_two_adapters_share_a_batch(
-    family: str, first: int, lengths: Sequence[int], tmp_path: Path
+    family: str, kinds: tuple[str, str], first: int, lengths: Sequence[int], tmp_path: Path
 ) -> None:
     """Each row has its own adapter, also where prompts are read together; one that left leaves nothing behind."""
-    folders = [adapter(tiny(family), tmp_path / str(seed), seed) for seed in (1, 2)]
+    folders = [adapter(tiny(family), tmp_path / str(seed), seed, kinds[seed - 1]) for seed in (1, 2)]
     versions: list[str | None] = [None, "one", "two", "one", None, "two"]
     asked = rows(prompts(120, lengths=lengths), versions)
+    of_the_base = generated(tiny(family), asked)
     expected = []
     for row in asked:
         model = tiny(family)
         if row.adapter is not None:
             model = PeftModel.from_pretrained(model, str(folders[row.adapter == "two"])).eval()
         expected += generated(model, [row])
+    assert all(
+        (said == of_base) == (row.adapter is None)
+        for row, said, of_base in zip(asked, expected, of_the_base, strict=True)
+    )
     model = tiny(family)
     net: Net = LlamaNet(model) if is_llama_shaped(model) else AnyNet(model)
     net.put("one", read_adapter(folders[0]))
     net.put("two", read_adapter(folders[1]))
+    for row in asked:
+        row.prompt = net.prompts.ids(row.adapter) + row.prompt
     assert written(net, asked, first=first) == expected
+    alone = [row for row in rows(prompts(120, lengths=lengths), versions) if row.adapter == "one"]
+    for row in alone:
+        row.prompt = net.prompts.ids("one") + row.prompt
+    assert written(net, alone, first=first) == [expected[1], expected[3]]
     net.drop("one")
     net.drop("two")
     again = rows(prompts(120), [None] * 6)
     assert written(net, again) == generated(tiny(family), again)
+
+
+def test_a_dora_on_eight_bits_says_what_it_says_on_floats(tmp_path: Path) -> None:
+    """What its gain depends on is measured on the product that serves."""
+    torch.backends.quantized.engine = "fbgemm"
+    read = read_adapter(adapter(tiny("llama"), tmp_path / "dora", 1, "dora"))
+    ids = torch.tensor(prompts(120, 1, lengths=(60,)))
+    told = []
+    for make in (plain, int8, halved):
+        net = LlamaNet(tiny("llama"), make)
+        net.put("one", read)
+        net.riders.seat(["one"])
+        told.append(torch.log_softmax(net.logits(ids, torch.arange(60)[None], net.fresh(), None), dim=-1)[0])
+    exact = told[0].exp()
+    assert all(float((exact * (told[0] - other)).sum()) < 0.02 for other in told[1:])
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "prompt"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_adapter_of_another_base_is_refused_whole(family: str, kind: str, tmp_path: Path) -> None:
+    """In words that name what does not fit; nothing of it stays."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, **FAMILIES[family], "hidden_size": 64, "n_embd": 64, "intermediate_size": 96}
+    wide = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes)).eval()  # type: ignore[no-untyped-call]
+    read = read_adapter(adapter(wide, tmp_path / "wide", 1, kind))
+    model = tiny(family)
+    net: Net = LlamaNet(model) if is_llama_shaped(model) else AnyNet(model)
+    with pytest.raises(DoesNotFit, match=r"is of shape|numbers each"):
+        net.put("one", read)
+    assert net.prompts.ids("one") == []
+    asked = rows(prompts(120, 2), ["one"] * 2)
+    assert written(net, asked) == generated(tiny(family), asked)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "said"),
+    [
+        ("lora", {"base_model.model.odd": torch.zeros(2)}, "tensors are unexpected"),
+        ("dora", "lora_magnitude_vector", "no length for each"),
+        ("lora", "lora_B.weight", "is missing"),
+        ("prompt", {"prompt_embeddings": torch.zeros(3, 32)}, "no prompt of 16 learned words"),
+        (
+            "ia3",
+            {"base_model.model.model.layers.0.mlp.up_proj.ia3_l": torch.full((48, 1), float("nan"))},
+            "not finite",
+        ),
+    ],
+)
+def test_a_damaged_adapter_is_refused_in_words(
+    kind: str, spoil: dict[str, torch.Tensor] | str, said: str, tmp_path: Path
+) -> None:
+    """Tensors that should not be there, are missing, or hold no numbers."""
+    file = adapter(tiny("llama"), tmp_path / "one", 1, kind) / "adapter_model.safetensors"
+    tensors = load_file(file)
+    if isinstance(spoil, str):
+        tensors.pop(next(name for name in tensors if name.endswith(spoil)))
+    else:
+        tensors |= spoil
+    save_file(tensors, file)
+    with pytest.raises(DoesNotFit, match=said):
+        read_adapter(file.parent)
 
 
 def test_the_starter_and_real_weights_write_what_generate_writes(shared_data: Path) -> None:

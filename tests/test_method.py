@@ -9,7 +9,7 @@ from storage.errors import PublicError
 from training.adapter_card import adapter_card
 from training.course import OPENING, PATIENCE, Course
 from training.memory import Shape, estimate, load_of, squeezed
-from training.method import Material, Method, adapter_named, choose
+from training.method import Adapter, Material, Method, adapter_named, choose
 from training.plan import Machine, plan, preference_plan
 from training.room import free_bytes
 
@@ -75,6 +75,16 @@ def test_a_method_without_its_material_is_refused_with_the_remedy(
     """What is missing is named."""
     with pytest.raises(PublicError, match=said):
         choose(material, asked=asked)
+
+
+def test_a_learned_prompt_has_one_stage() -> None:
+    """However many pairs there are; who asks for preferences with it is told at once."""
+    choice = choose(Material(5, pairs=900), kind=Adapter.PROMPT)
+    assert choice.stages == (SFT,)
+    assert "no second stage" in choice.reason
+    assert choose(Material(5, pairs=900), kind=Adapter.IA3).stages == (SFT, DPO)
+    with pytest.raises(PublicError, match="take another adapter"):
+        choose(Material(5, pairs=900), asked="dpo", kind=Adapter.PROMPT)
 
 
 def test_an_unknown_adapter_is_refused_and_the_known_ones_named() -> None:

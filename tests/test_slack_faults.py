@@ -200,6 +200,10 @@ def is_lost(call: Json, method: str) -> bool:
     return bool(call["method"] == method and "fault" in call["answer"])
 
 
+IN_SOME_ORDERS = {"conversations.info", "assistant.threads.setStatus"}
+"""Called or not, depending on which of a mention's two events comes first, and on how long the first word takes."""
+
+
 async def test_too_many_requests_once_for_every_method(tmp_path: Path) -> None:
     """Whatever the bot calls in a whole conversation is refused once with Retry-After; people notice nothing but time."""
     async with room_at(tmp_path / "dry") as room:
@@ -217,7 +221,7 @@ async def test_too_many_requests_once_for_every_method(tmp_path: Path) -> None:
             await room.team.fault(method=method, status=429, retry_after=1, times=1)
         await whole_conversation(room)
         refused = [call["method"] for call in await all_calls(room) if "fault" in call["answer"]]
-        assert set(refused) == methods
+        assert set(refused) - IN_SOME_ORDERS == methods - IN_SOME_ORDERS
 
 
 async def more_is_shown(room: Room, ts: str, gate: Gate) -> Gate:
@@ -312,11 +316,13 @@ async def test_a_mention_that_is_an_app_mention_and_a_message(tmp_path: Path) ->
             asked += 1
             ts = await room.asked(f"Question {asked}?")
             await exactly_one_answer(room, ts, "Once.")
-            told = [each for each in await frames(room) if each["kind"] == "events_api"]
-            kinds = {
-                each["body"]["payload"]["event"]["type"] for each in told if ts in json.dumps(each["body"])
-            }
-            assert {"app_mention", "message"} <= kinds
+
+            async def told_twice() -> list[Json]:
+                told = [each for each in await frames(room) if each["kind"] == "events_api"]
+                bodies = [each["body"]["payload"]["event"] for each in told if ts in json.dumps(each["body"])]
+                return told if {"app_mention", "message"} <= {each["type"] for each in bodies} else []
+
+            told = await eventually(told_twice, what="Slack tells of it under both names")
             used.update(each["connection"] for each in told)
             return len(used) == 2
 

@@ -3,21 +3,24 @@
 import inspect
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.errors import PublicError
 from bot.slack import report_blocks, report_text, text
-from bot.train_options import ADAPTERS, READERS, UNSERVED, read_options
+from bot.train_options import ADAPTERS, READERS, read_options
 from storage.records import DatasetVersion, RunState, TrainingRun
+from storage.store import Store
 from training import rundir
 from training.finetuners import Order, Pending
-from training.finetuners.local import SERVED, LocalFineTuner, job_of
-from training.method import Adapter
+from training.finetuners.local import LocalFineTuner, job_of
+from training.method import ON_SERVERS, Adapter
 from training.plan import Machine, Plan, plan, preference_plan
 from training.run_steps import order_of
-from training.runs import RunRules
+from training.runs import Declined, RunRules, Runs
 
 EVERYTHING = "effort=thorough method=dpo epochs=4 lr=3e-4 rank=8 batch=6 seed=7 quantization=none adapter=rslora with=local"
 RULES = RunRules(base_model="base", quantization="nf4", min_examples=1, timeout_s=60.0, epochs=9.0)
@@ -66,16 +69,17 @@ def test_effort_moves_what_is_derived_and_nothing_that_was_asked_for() -> None:
     ("words", "remedy"),
     [
         ("lr=fast", "lr=2e-4"),
-        ("lr=nan", "between 0 and 0.1"),
-        ("lr=0", "between 0 and 0.1"),
+        ("lr=nan", "between 0 and 1"),
+        ("lr=0", "between 0 and 1"),
         ("rank=0", "from 1 to 256"),
         ("batch=1.5", "from 1 to 256"),
         ("batch=" + "9" * 5000, "too long"),
         ("batch=" + "9" * 30, "from 1 to 256"),
         ("effort=max", "quick, normal, thorough"),
         ("epochs=2 epochs=3", "Write it once"),
-        ("adapter=dora", "cannot answer with it. Write adapter=lora"),
-        ("adapter=none", "lora, rslora"),
+        ("adapter=none", "lora, rslora, dora, ia3, prompt"),
+        ("method=dpo adapter=prompt", "adapter=prompt learns from answers alone, not by dpo"),
+        ("adapter=ia3 rank=8", "adapter=ia3 has no rank. Leave rank= away"),
         ("with=openai rank=8", "with=openai does not take rank="),
         ("faster", "/train help"),
     ],
@@ -86,9 +90,40 @@ def test_what_does_not_work_is_refused_with_its_remedy(words: str, remedy: str) 
         read_options(words)
 
 
-def test_an_adapter_is_offered_if_and_only_if_the_local_model_answers_with_it() -> None:
-    assert set(ADAPTERS) == set(map(str, SERVED))
-    assert set(ADAPTERS) | set(UNSERVED) == set(map(str, Adapter))
+def test_every_kind_of_adapter_is_offered_and_has_a_rate_of_its_own() -> None:
+    """What scales a few numbers takes larger steps than LoRA, in a second stage, too; a rate that is asked for stays."""
+    assert set(ADAPTERS) == set(map(str, Adapter))
+    usual, small, asked = (made(f"adapter={words}") for words in ("dora", "prompt", "ia3 lr=0.5"))
+    assert usual.learning_rate == made("").learning_rate
+    assert small.learning_rate == 60 * usual.learning_rate
+    assert asked.learning_rate == 0.5
+    seconds = [
+        preference_plan(each, 400, parameters=500_000_000, mean_tokens=80.0) for each in (usual, small)
+    ]
+    assert seconds[1].learning_rate == 60 * seconds[0].learning_rate
+
+
+async def test_a_server_is_given_only_adapters_that_it_can_load(tmp_path: Path) -> None:
+    """Said before anything is frozen, with those it takes."""
+    store = await Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    nobody: Any = None
+    runs = Runs(
+        store,
+        team="T",
+        folder=tmp_path,
+        finetuners={"local": LocalFineTuner(environment={})},
+        evaluations=nobody,
+        rules=replace(RULES, adapters=ON_SERVERS),
+        report=nobody,
+        worker="w",
+    )
+    declined = await runs.request(by="U0ANN", occasion="x", options=read_options("adapter=dora"))
+    assert isinstance(declined, Declined)
+    assert declined.reason.endswith("cannot answer with adapter=dora. Write one of: lora, rslora.")
+    taken = await runs.request(by="U0ANN", occasion="x", options=read_options("adapter=rslora"))
+    assert isinstance(taken, Declined)
+    assert "examples to learn from" in taken.reason
+    await store.close()
 
 
 def test_both_helps_name_every_option() -> None:

@@ -16,6 +16,8 @@ from peft import PeftModel
 from test_qlora import FACTS, child, end_of, events, order, result_of, tiny, wait_for
 from transformers import AutoModelForCausalLM
 
+from bot.models.local_adapters import read_adapter
+from bot.models.local_llama import LlamaNet
 from training import qlora, rundir
 from training.failures import Diverged, in_plain_words
 from training.finetuners.local import last_words
@@ -125,25 +127,41 @@ def test_a_second_stage_that_is_killed_goes_on_where_it_was(tmp_path: Path, tiny
 
 
 @pytest.mark.parametrize("kind", ["dora", "rslora", "prompt", "ia3"])
-def test_other_adapters_are_trained_too(tmp_path: Path, tiny: Path, kind: str) -> None:
-    """Each is saved in PEFT's own form, changes what the base says, and lowers the held-out loss."""
-    run_dir = order(
-        tmp_path / "run",
-        tiny,
-        adapter=kind,
-        quantization="none",
-        epochs=12.0,
-        batch_size=8,
-        learning_rate=1e-2,
-    )
+def test_other_adapters_are_trained_and_answer(tmp_path: Path, tiny: Path, kind: str) -> None:
+    """Each is saved in PEFT's own form, lowers the held-out loss, and what serves says what PEFT says."""
+    run_dir = order(tmp_path / "run", tiny, adapter=kind, quantization="none", epochs=12.0, batch_size=8)
     assert qlora.main([str(run_dir)]) == rundir.EXIT_DONE
     result = result_of(run_dir)
     assert result.adapter_kind == kind
     assert result.eval_loss is not None
     assert result.eval_loss_before is not None
     assert result.eval_loss < result.eval_loss_before
-    base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
-    PeftModel.from_pretrained(base, str(run_dir / "adapter"))
+    ids = list(range(5, 45))
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    base.eval()
+    plain = base(input_ids=torch.tensor([ids])).logits[0, -1]
+    net = LlamaNet(base)
+    net.put("new", read_adapter(run_dir / "adapter"))
+    asked = net.prompts.ids("new") + ids
+    net.riders.seat(["new"])
+    said = net.logits(torch.tensor([asked]), torch.arange(len(asked))[None], net.fresh(), None)[0]
+    tuned = PeftModel.from_pretrained(base, str(run_dir / "adapter")).eval()
+    meant = tuned(input_ids=torch.tensor([ids])).logits[0, -1]
+    assert torch.allclose(said, meant, atol=1e-3)
+    assert not torch.allclose(plain, meant, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["dora", "ia3"])
+def test_preferences_are_learned_with_other_adapters(tmp_path: Path, tiny: Path, kind: str) -> None:
+    """The second stage goes on with the adapter of the first, whatever its kind."""
+    run_dir = with_preferences(
+        order(tmp_path / "run", tiny, adapter=kind, method="dpo", **SHORT, quantization="none")
+    )
+    assert qlora.main([str(run_dir)]) == rundir.EXIT_DONE
+    result = result_of(run_dir)
+    first, second = (stage["adapter_sha256"] for stage in result.stages)
+    assert first != second
+    read_adapter(run_dir / "adapter")
 
 
 # --- limits --------------------------------------------------------------------------------------------------------

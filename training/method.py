@@ -35,6 +35,10 @@ class Adapter(StrEnum):
     IA3 = "ia3"
 
 
+ON_SERVERS = (Adapter.LORA, Adapter.RSLORA)
+"""What vLLM and its like load beside a model; the embedded engine answers with every kind."""
+
+
 STAGE_NAMES = {
     Method.SFT: "learning the answers",
     Method.DPO: "learning what is preferred",
@@ -65,12 +69,17 @@ class Choice:
     reason: str
 
 
-def choose(material: Material, *, asked: str = "") -> Choice:
+def choose(material: Material, *, asked: str = "", kind: Adapter = Adapter.LORA) -> Choice:
     """The stages for this material; `asked` ("sft", "dpo", "kto") overrules. PublicError where there is nothing to learn."""
     if asked:
-        return _as_asked(material, _known(asked))
+        return _as_asked(material, answers_only(kind, asked))
     if not material.examples:
         raise PublicError("There are no examples to learn from. Rate or correct some answers first.")
+    if kind is Adapter.PROMPT:
+        return Choice(
+            (Method.SFT,),
+            f"SFT on {_many(material.examples, 'example')}; a learned prompt has no second stage.",
+        )
     if material.pairs >= PAIRS_FOR_DPO:
         return Choice(
             (Method.SFT, Method.DPO),
@@ -86,6 +95,19 @@ def adapter_named(asked: str) -> Adapter:
         return Adapter(asked or Adapter.LORA)
     except ValueError:
         raise PublicError(f"There is no adapter {asked!r}. There are: {', '.join(Adapter)}.") from None
+
+
+def answers_only(kind: Adapter, asked: str) -> Method:
+    """The method asked for. PublicError for one that does not exist, and for preferences with a learned prompt.
+
+    PEFT does not take up a saved prompt to train it further, which is what DPO and KTO begin with.
+    """
+    method = _known(asked)
+    if kind is Adapter.PROMPT and method is not Method.SFT:
+        raise PublicError(
+            f"adapter=prompt learns from answers alone, not by {method}. Leave method= away, or take another adapter."
+        )
+    return method
 
 
 def _known(asked: str) -> Method:

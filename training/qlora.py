@@ -184,7 +184,7 @@ def train(notebook: Notebook, job: Job) -> None:
         raise PublicError(
             f"{job.dataset_dir}/train.jsonl holds no examples. Rate or correct some answers first."
         )
-    choice = choose(taught.material(asked=job.method), asked=job.method)
+    choice = choose(taught.material(asked=job.method), asked=job.method, kind=kind)
     notebook.know(method="+".join(choice.stages), method_reason=choice.reason)
 
     # The heavy imports: five seconds and half a gigabyte.

@@ -25,6 +25,7 @@ from training.datasets import freeze
 from training.evaluating import Evaluations
 from training.finetuners import Broken, Done, FineTuner, NotYet, Order, Pending
 from training.gathering import count_usable
+from training.method import Adapter, adapter_named
 from training.raters import CapRules
 from training.run_steps import keep_adapter, new_salt, order_of, seconds_since_start, too_few, version_of
 from training.sweep_words import SWEEPERS, no_sweep_at
@@ -58,6 +59,8 @@ class RunRules:
     train_with: str = "local"
     retry_s: float = 30.0
     languages: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = tuple(Adapter)
+    """Those that the local model can answer with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,11 @@ class Runs:
             )
         if (options or {}).get("trials") and chosen not in SWEEPERS:
             return Declined(no_sweep_at(chosen))
+        if (kind := adapter_named(str((options or {}).get("adapter") or ""))) not in self._rules.adapters:
+            there = ", ".join(self._rules.adapters)
+            return Declined(
+                f"The server that LOCAL_ENGINE_URL names cannot answer with adapter={kind}. Write one of: {there}."
+            )
         if why := await self._finetuners[chosen].available(insist="with" in (options or {})):
             return Declined(why)
         usable = await count_usable(

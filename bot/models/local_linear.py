@@ -1,4 +1,4 @@
-"""Matrix products of the local model: plain, in bf16, or with int8 weights, and LoRA adapters that ride on a row each."""
+"""Matrix products of the local model: plain, in bf16, or with int8 weights, and adapters that ride on a row each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,13 +42,14 @@ class Riders:
     names: list[str | None] = field(default_factory=list)
     active: tuple[str, ...] = ()
     _masks: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+    _places: torch.Tensor | None = None
 
     def seat(self, names: Sequence[str | None]) -> None:
         """The rows of the next step."""
         if list(names) != self.names:
             self.names = list(names)
             self.active = tuple(sorted({name for name in names if name is not None}))
-            self._masks = {}
+            self._masks, self._places = {}, None
 
     @property
     def alike(self) -> bool:
@@ -65,26 +66,46 @@ class Riders:
             known = self._masks[ranks] = wide.repeat_interleave(repeats, dim=1)
         return known
 
+    def places(self, like: torch.Tensor) -> torch.Tensor:
+        """(rows): the place of each row's adapter among the active ones, behind all of them for the base."""
+        if self._places is None:
+            at = {name: place for place, name in enumerate(self.active)}
+            found = [at.get(name or "", len(at)) for name in self.names]
+            self._places = torch.tensor(found, device=like.device)
+        return self._places
+
 
 @dataclass(frozen=True)
 class Pair:
-    """One adapter's share of one product: x -> (x down) up; `start` is its first output in a fused product."""
+    """One adapter's share of a product, from its output `start` on: y -> gain * (y + (x down) up) + shift."""
 
-    down: torch.Tensor  # (rank, in)
+    down: torch.Tensor | None  # (rank, in)
     up: torch.Tensor  # (out, rank), scaled
     start: int = 0
+    gain: torch.Tensor | None = None  # (out)
+    shift: torch.Tensor | None = None  # (out)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """The adapters of the rows of a step, side by side."""
+
+    active: tuple[str, ...]
+    ranks: tuple[int, ...]
+    down: torch.Tensor | None  # (sum of ranks, in)
+    up: torch.Tensor  # (out, sum of ranks)
+    gain: torch.Tensor | None  # (adapters + 1, out): the last is for rows of the base
+    shift: torch.Tensor | None  # (adapters + 1, out)
 
 
 class Lora:
-    """All adapters of one product, stacked: two small products serve any mixture of rows."""
+    """All adapters of one product, stacked: two small products serve any mixture of rows, and a gain where one has any."""
 
     def __init__(self, outputs: int, riders: Riders) -> None:
         self._outputs = outputs
         self._riders = riders
         self._pairs: dict[str, list[Pair]] = {}
-        self._stack: tuple[tuple[str, ...], list[str], tuple[int, ...], torch.Tensor, torch.Tensor] | None = (
-            None
-        )
+        self._stack: _Stack | None = None
 
     def put(self, adapter: str, pair: Pair) -> None:
         """Add one adapter's share."""
@@ -101,30 +122,50 @@ class Lora:
         active = self._riders.active
         if not active or not self._pairs:
             return y
-        if self._stack is None or self._stack[0] != active:
+        if self._stack is None or self._stack.active != active:
             self._stack = self._stacked(active)
-        if self._stack is None:
-            return y
-        _, adapters, ranks, down, up = self._stack
-        hidden = functional.linear(x.to(down.dtype), down)
-        if not self._riders.alike:
-            mask = self._riders.mask(adapters, ranks, hidden)
-            of_rows = hidden.view(len(mask), -1, hidden.shape[-1])  # (rows, tokens, ranks)
-            hidden = (of_rows * mask[:, None]).view(hidden.shape)
-        return y + functional.linear(hidden, up).to(y.dtype)
+        stack = self._stack
+        if stack.down is not None:
+            hidden = functional.linear(x.to(stack.down.dtype), stack.down)
+            if not self._riders.alike:
+                mask = self._riders.mask(stack.active, stack.ranks, hidden)
+                of_rows = hidden.view(len(mask), -1, hidden.shape[-1])  # (rows, tokens, ranks)
+                hidden = (of_rows * mask[:, None]).view(hidden.shape)
+            y = y + functional.linear(hidden, stack.up).to(y.dtype)
+        return y if stack.gain is None else self._gained(y, stack.gain, stack.shift)
 
-    def _stacked(
-        self, active: tuple[str, ...]
-    ) -> tuple[tuple[str, ...], list[str], tuple[int, ...], torch.Tensor, torch.Tensor] | None:
-        adapters = list(active)
-        ranks = tuple(sum(len(pair.down) for pair in self._pairs.get(name, [])) for name in adapters)
-        pairs = [pair for name in adapters for pair in self._pairs.get(name, [])]
-        if not pairs:
-            return None
-        up = pairs[0].up.new_zeros((self._outputs, sum(ranks)))
+    def _gained(self, y: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+        if self._riders.alike:
+            y = y * gain[0]
+            return y if shift is None else y + shift[0]
+        places = self._riders.places(y)
+        of_rows = y.reshape(len(places), -1, y.shape[-1]) * gain[places, None]
+        if shift is not None:
+            of_rows = of_rows + shift[places, None]
+        return of_rows.view(y.shape)
+
+    def _stacked(self, active: tuple[str, ...]) -> _Stack:
+        pairs = [pair for name in active for pair in self._pairs.get(name, [])]
+        like = next(pair.up for each in self._pairs.values() for pair in each)
+        ranks = tuple(sum(pair.up.shape[1] for pair in self._pairs.get(name, [])) for name in active)
+        up = like.new_zeros((self._outputs, sum(ranks)))
         at = 0
         for pair in pairs:
-            rank = len(pair.down)
+            rank = pair.up.shape[1]
             up[pair.start : pair.start + len(pair.up), at : at + rank] = pair.up
             at += rank
-        return active, adapters, ranks, torch.cat([pair.down for pair in pairs]), up
+        downs = [pair.down for pair in pairs if pair.down is not None]
+        down = torch.cat(downs) if downs else None
+        gain = shift = None
+        if any(pair.gain is not None for pair in pairs):
+            gain = like.new_ones((len(active) + 1, self._outputs))
+        if any(pair.shift is not None for pair in pairs):
+            shift = like.new_zeros((len(active) + 1, self._outputs))
+        for place, name in enumerate(active):
+            for pair in self._pairs.get(name, []):
+                here = slice(pair.start, pair.start + len(pair.up))
+                if gain is not None and pair.gain is not None:
+                    gain[place, here] = pair.gain
+                if shift is not None and pair.shift is not None:
+                    shift[place, here] = pair.shift
+        return _Stack(active, ranks, down, up, gain, shift)

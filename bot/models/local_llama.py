@@ -13,8 +13,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from bot.models.local_adapters import DoesNotFit, Update
+from bot.models.local_adapters import Adapter, DoesNotFit, Update, riding
 from bot.models.local_linear import Dense, Lora, Maker, Pair, Riders, plain
+from bot.models.local_prompts import Prompts
 
 _FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _ROPE = ("default", "linear", "llama3")  # those whose angles do not depend on the prompt's length
@@ -51,10 +52,24 @@ class _Product:
         self.inputs = weight.shape[1]
         self.sizes = [len(module.weight) for module in modules]
         self._dense: Dense = make(weight.detach(), None if bias is None else bias.detach())
+        self._bias = None if bias is None else bias.detach()
+        self._lengths = torch.linalg.vector_norm(weight.detach(), dim=1, dtype=torch.float32)
         self.lora = Lora(sum(self.sizes), riders)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self.lora.add(self._dense(x), x)
+
+    def ridden(self, update: Update, part: int, like: torch.Tensor) -> Pair:
+        """The update as it rides on one of the products. Raises `DoesNotFit`."""
+        start = sum(self.sizes[:part])
+        here = slice(start, start + self.sizes[part])
+        bias = None if self._bias is None else self._bias[here]
+
+        def base(x: torch.Tensor) -> torch.Tensor:
+            y = self._dense(x)[:, here]
+            return y if bias is None else y - bias
+
+        return riding(update, like, start=start, base_lengths=self._lengths[here], base=base, bias=bias)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ class LlamaNet:
         self._width = getattr(config, "head_dim", None) or config.hidden_size // self._heads
         self._eps = config.rms_norm_eps
         self._embed = source.model.embed_tokens.weight.detach()
+        self.prompts = Prompts(len(self._embed))
         self._rotary = source.model.rotary_emb
         self._angles = self._embed.new_zeros((2, 0, self._width))
         self._norm = source.model.norm.weight.detach()
@@ -108,7 +124,7 @@ class LlamaNet:
         rows, tokens = ids.shape
         cos, sin = self._angles_at(positions)
         mask = self._mask(tokens, cache.get_seq_length(), keep)
-        x = functional.embedding(ids, self._embed).view(rows * tokens, -1)
+        x = self._embedded(ids).view(rows * tokens, -1)
         for index, block in enumerate(self._blocks):
             read = functional.rms_norm(x, x.shape[-1:], block.before, self._eps)
             x = x + block.out(self._attend(block, index, read, (rows, tokens), cos, sin, mask, cache))
@@ -123,20 +139,35 @@ class LlamaNet:
             last = x.view(rows, tokens, -1)[range(rows), ends]
         return self._head(functional.rms_norm(last, last.shape[-1:], self._norm, self._eps)).float()
 
-    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+    @torch.no_grad()
+    def put(self, adapter: str, read: Adapter) -> None:
         """Each update goes to its place in a fused product."""
-        for name, update in updates.items():
+        for name, update in read.updates.items():
             self._check(name, update)
-        like = self._embed
-        for name, update in updates.items():
-            product, part = self._places[name]
-            pair = Pair(update.down.to(like), update.up.to(like), sum(product.sizes[:part]))
+        if read.prompt is not None and read.prompt.shape[1] != self._embed.shape[1]:
+            raise DoesNotFit(
+                f"Its words have {read.prompt.shape[1]} numbers each, those of the base model {self._embed.shape[1]}."
+            )
+        places = {name: self._places[name] for name in read.updates}
+        pairs = [
+            (product, product.ridden(read.updates[name], part, self._embed))
+            for name, (product, part) in places.items()
+        ]
+        for product, pair in pairs:
             product.lora.put(adapter, pair)
+        if read.prompt is not None:
+            self.prompts.put(adapter, read.prompt.to(self._embed))
 
     def drop(self, adapter: str) -> None:
         """Forget an adapter."""
         for product, _ in self._places.values():
             product.lora.drop(adapter)
+        self.prompts.drop(adapter)
+
+    def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        if not self.prompts.stand_in(ids):
+            return functional.embedding(ids, self._embed)
+        return self.prompts.placed(ids, functional.embedding(self.prompts.words(ids), self._embed))
 
     def _attend(
         self,
@@ -217,9 +248,8 @@ class LlamaNet:
         if name not in self._places:
             raise DoesNotFit(f"The base model has no {name} that an adapter could change.")
         product, part = self._places[name]
-        shape, wanted = (
-            (len(update.up), update.down.shape[1]),
-            (product.sizes[part], product.inputs),
-        )
-        if shape != wanted:
-            raise DoesNotFit(f"{name} is of shape {wanted} in the base model and {shape} in the adapter.")
+        if not update.fits(product.sizes[part], product.inputs):
+            wanted = (product.sizes[part], product.inputs)
+            raise DoesNotFit(
+                f"{name} is of shape {wanted} in the base model and {update.shape} in the adapter."
+            )

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from bot.models.local_adapters import DoesNotFit, Update
+from bot.models.local_adapters import Adapter, DoesNotFit, Update, riding
 from bot.models.local_cache import Columns
 from bot.models.local_linear import Lora, Pair, Riders
+from bot.models.local_prompts import Prompts
 
 
 class Net(Protocol):
     """A model with adapters beside it."""
 
     riders: Riders
+    prompts: Prompts
     precision: str
     together: bool  # whether rows can share a step
 
@@ -39,7 +42,7 @@ class Net(Protocol):
         `ends` says where each row ends that has been filled up at its right: to a causal model what follows is nothing.
         """
 
-    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+    def put(self, adapter: str, read: Adapter) -> None:
         """Add an adapter. Raises `DoesNotFit` and leaves nothing behind."""
 
     def drop(self, adapter: str) -> None:
@@ -54,6 +57,11 @@ class AnyNet:
         self.riders = Riders()
         self.precision = str(model.dtype).removeprefix("torch.")
         self._loras: dict[str, Lora] = {}
+        embeddings: Any = model.get_input_embeddings()
+        words, width = getattr(getattr(embeddings, "weight", None), "shape", (0, 0))
+        self.prompts, self._width = Prompts(int(words)), int(width)
+        self._read: torch.Tensor | None = None  # ids of which some are no words of the model
+        embeddings.register_forward_hook(self._place)
         taken = inspect.signature(model.forward).parameters
         self._positions = "position_ids" in taken
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
@@ -82,32 +90,54 @@ class AnyNet:
         else:
             more |= {"past_key_values": cache, "use_cache": True}
         if ends is None:
-            out: torch.Tensor = self.model(input_ids=ids, **more, **self._last_only).logits
+            out = self._called(ids, more | self._last_only)
             return out[:, -1].float()
         needed = sorted(set(ends)) if self._last_only else list(range(ids.shape[1]))
         if self._last_only:
             more["logits_to_keep"] = torch.tensor(needed, device=ids.device)
-        out = self.model(input_ids=ids, **more).logits
+        out = self._called(ids, more)
         return out[range(len(ids)), [needed.index(end) for end in ends]].float()
 
-    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+    @torch.no_grad()
+    def put(self, adapter: str, read: Adapter) -> None:
         """Each module gets a hook the first time that an adapter names it."""
         modules = dict(self.model.named_modules())
-        for name, update in updates.items():
+        if read.prompt is not None and read.prompt.shape[1] != self._width:
+            raise DoesNotFit(
+                f"Its words have {read.prompt.shape[1]} numbers each, those of the base model {self._width}."
+            )
+        for name, update in read.updates.items():
             _check(name, update, modules.get(name))
-        for name, update in updates.items():
+        like = torch.empty(0, device=self.model.device, dtype=self.model.dtype)
+        pairs = {name: _ridden(update, modules[name], like) for name, update in read.updates.items()}
+        for name, pair in pairs.items():
             if name not in self._loras:
-                lora = self._loras[name] = Lora(len(update.up), self.riders)
+                lora = self._loras[name] = Lora(len(pair.up), self.riders)
                 modules[name].register_forward_hook(
                     lambda _, inputs, output, lora=lora: lora.add(output, inputs[0])
                 )
-            to: dict[str, Any] = {"device": self.model.device, "dtype": self.model.dtype}
-            self._loras[name].put(adapter, Pair(update.down.to(**to), update.up.to(**to)))
+            self._loras[name].put(adapter, pair)
+        if read.prompt is not None:
+            self.prompts.put(adapter, read.prompt.to(like))
 
     def drop(self, adapter: str) -> None:
         """Its tensors are freed; the hooks stay, and add nothing."""
         for lora in self._loras.values():
             lora.drop(adapter)
+        self.prompts.drop(adapter)
+
+    def _called(self, ids: torch.Tensor, more: dict[str, Any]) -> torch.Tensor:
+        """The model's logits; the hook on its embeddings sees to learned prompts."""
+        if not self.prompts.stand_in(ids):
+            return torch.as_tensor(self.model(input_ids=ids, **more).logits)
+        self._read = ids
+        try:
+            return torch.as_tensor(self.model(input_ids=self.prompts.words(ids), **more).logits)
+        finally:
+            self._read = None
+
+    def _place(self, _module: Any, _inputs: Any, embedded: torch.Tensor) -> torch.Tensor | None:
+        return None if self._read is None else self.prompts.placed(self._read, embedded)
 
     def _from_the_start(self, ids: torch.Tensor, cache: Any) -> torch.Tensor:
         cache.seen = torch.cat([getattr(cache, "seen", ids[:, :0]), ids], dim=1)
@@ -170,11 +200,32 @@ def in_one(texts: Sequence[list[int]], device: torch.device) -> tuple[torch.Tens
 def _check(name: str, update: Update, module: torch.nn.Module | None) -> None:
     if module is None:
         raise DoesNotFit(f"The base model has no {name}.")
-    weight: Any = getattr(module, "weight", None)
-    shape = (len(update.up), update.down.shape[1])
-    sizes = (
-        getattr(module, "out_features", getattr(module, "nf", None)),
-        getattr(module, "in_features", getattr(module, "nx", None)),
+    sizes = _shape(module)
+    if sizes is None or not update.fits(*sizes):
+        raise DoesNotFit(f"{name} is of shape {sizes} in the base model and {update.shape} in the adapter.")
+
+
+def _shape(module: Any) -> tuple[int, int] | None:
+    """(out, in) of a linear module, GPT-2's own kind included; None where it is none."""
+    out: Any = getattr(module, "out_features", getattr(module, "nf", None))
+    into: Any = getattr(module, "in_features", getattr(module, "nx", None))
+    known = getattr(module, "weight", None) is not None and out is not None and into is not None
+    return (int(out), int(into)) if known else None
+
+
+def _ridden(update: Update, module: Any, like: torch.Tensor) -> Pair:
+    """The update as it rides on a module of transformers: linear, or GPT-2's, whose weight lies the other way round."""
+    weight: Any = module.weight.detach()
+    if hasattr(module, "nf"):
+        weight = weight.T
+    readable = weight.is_floating_point() and tuple(weight.shape) == _shape(module)
+    lengths = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32) if readable else None
+    bias = getattr(module, "bias", None)
+    return riding(
+        update,
+        like,
+        start=0,
+        base_lengths=lengths if update.lengths is not None else None,
+        base=lambda x: functional.linear(x, weight),
+        bias=None if bias is None else bias.detach(),
     )
-    if weight is None or sizes != shape:
-        raise DoesNotFit(f"{name} is of shape {sizes} in the base model and {shape} in the adapter.")

@@ -53,13 +53,14 @@ class Weights:
 
         The answer has room for `max_new_tokens` or a quarter of the context, whichever is less; older turns give way.
         """
-        room = self.context - max(1, min(max_new_tokens, self.context // 4))
-        prompt = fit(messages, room=room, render=self._render)
+        learned = self.net.prompts.ids(rest.get("adapter"))
+        room = self.context - max(1, min(max_new_tokens, self.context // 4)) - len(learned)
+        prompt = learned + fit(messages, room=room, render=self._render)
         allowed = min(max_new_tokens, self.context - len(prompt))
         return Row(prompt=prompt, max_new_tokens=allowed, pieces=TextPieces(self._decode), **rest)
 
     def load_adapter(self, folder: Path) -> str:
-        """Load a LoRA adapter beside the others and return its name here. Raises `CannotLoad`."""
+        """Load an adapter beside the others and return its name here. Raises `CannotLoad`."""
         self._adapters += 1
         name = f"adapter_{self._adapters}"
         try:

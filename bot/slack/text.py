@@ -83,7 +83,8 @@ TRAIN_HELP = """`/train` starts a training run now; what you do not name is deri
 `effort=quick`, normal or thorough: a third or twice the usual epochs, half or twice the rank, and how soon it stops
 `method=sft`, dpo (by itself where there are enough pairs) or kto; the last two follow after sft
 `epochs=5` `lr=2e-4` `batch=8` for the first stage, `rank=16` for all; these count more than the effort
-`quantization=nf4` (4-bit) or none · `adapter=lora` (the default) or rslora · `seed=0`
+`quantization=nf4` (4-bit) or none · `seed=0`
+`adapter=lora` (the default), rslora, dora; ia3 and prompt are small and learn a manner rather than facts
 `with=local`, ray, openai or gemini; providers take a method, epochs and a seed
 `sweep` tries 12 ways, or `trials=8`, and keeps the best on validation examples; what you name stays as named
 `/train confirm` agrees to what a run at a provider costs

@@ -16,10 +16,6 @@ from pathlib import Path
 from storage.errors import PublicError
 from training import rundir
 from training.finetuners import Broken, Done, Order, Pending
-from training.method import Adapter, adapter_named
-
-SERVED = (Adapter.LORA, Adapter.RSLORA)
-"""What `bot.models.local_adapters` reads. The trainer makes others too, for models that are served elsewhere."""
 
 OF_A_STAGE = ("loss", "eval_loss", "tokens_per_s", "eta_s")
 
@@ -65,11 +61,6 @@ class LocalFineTuner:
             ) from None
 
     def _launch(self, order: Order) -> str:
-        if adapter_named(order.adapter) not in SERVED:
-            raise PublicError(
-                f"The local model cannot answer with an adapter of the kind {order.adapter}. "
-                f"Train with one of: {', '.join(SERVED)}."
-            )
         directory = order.directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = str(directory)

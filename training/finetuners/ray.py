@@ -22,8 +22,7 @@ import structlog
 from storage.errors import PublicError
 from training import rundir
 from training.finetuners import Broken, Done, NotYet, Order, Pending
-from training.finetuners.local import SERVED, job_of, last_words, progress_of
-from training.method import adapter_named
+from training.finetuners.local import job_of, last_words, progress_of
 
 RAY = "ray"
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
@@ -97,11 +96,6 @@ class RayFineTuner:
 
         A job that died without one makes room for the next, which goes on from the last checkpoint.
         """
-        if adapter_named(order.adapter) not in SERVED:
-            raise PublicError(
-                f"The local model cannot answer with an adapter of the kind {order.adapter}. "
-                f"Train with one of: {', '.join(SERVED)}."
-            )
         if why := await self.available():
             raise PublicError(why)
         handle = order.run_id
