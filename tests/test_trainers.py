@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from bot.models.local_adapters import read_adapter
 from bot.models.local_llama import LlamaNet
 from training import qlora, rundir
-from training.failures import Diverged, in_plain_words
+from training.failures import Diverged, in_plain_words, neighbour_is_gone
 from training.finetuners.local import last_words
 from training.method import Method
 from training.rundir import Event, Status
@@ -212,6 +212,27 @@ def test_all_ways_of_running_out_of_memory_read_alike(error: Exception) -> None:
     """The GPU's error class and the system's words mean the same to people."""
     said = in_plain_words(error, checkpoint=None, learning_rate=1e-4, batch_size=8)
     assert said.startswith("The memory is full.")
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            f"{rundir.BESIDE}The memory is full. Choose less.\nRuntimeError: Connection closed by peer [127.0.0.1]\n====\n",
+            f"{rundir.BESIDE}The memory is full. Choose less.",
+        ),
+        (
+            "RuntimeError: Connection closed by peer\n traceback : Signal 9 (SIGKILL) received by PID 7\n====\n",
+            "one of its processes was killed (SIGKILL), as happens where memory runs out",
+        ),
+    ],
+)
+def test_of_several_processes_the_one_that_ended_is_quoted(tmp_path: Path, log: str, said: str) -> None:
+    """The others only say that it is gone, and torchrun draws a box around it."""
+    (tmp_path / rundir.LOG).write_text(log)
+    assert last_words(tmp_path) == said
+    assert neighbour_is_gone(RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:9"))
+    assert not neighbour_is_gone(RuntimeError("shape mismatch"))
 
 
 def test_a_loss_that_went_astray_names_the_learning_rate() -> None:

@@ -29,6 +29,15 @@ _OUT_OF_MEMORY = (
 )
 
 
+_NEIGHBOUR_IS_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "remote process exited",
+)
+
+
 class LossIsNotANumber(Exception):
     """The loss left the numbers at a step: nothing that comes after can be used."""
 
@@ -60,6 +69,14 @@ def disk_is_full(error: BaseException) -> bool:
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and disk_is_full(cause)
+
+
+def neighbour_is_gone(error: BaseException) -> bool:
+    """Whether another process that trains along has ended: gloo's and NCCL's words for it, said by all that are left."""
+    named = type(error).__name__ in {"DistBackendError", "DistNetworkError"}
+    return named or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NEIGHBOUR_IS_GONE)
+    )
 
 
 def cannot_load(base_model: str, error: Exception, *, allow_downloads: bool) -> PublicError:

@@ -34,7 +34,7 @@ from typing import Any
 from storage.errors import PublicError
 from training import rundir
 from training.adapter_card import adapter_card
-from training.failures import in_plain_words
+from training.failures import in_plain_words, neighbour_is_gone
 from training.material import Rows, Taught, nothing, read_taught
 from training.memory import squeezed
 from training.method import Adapter, Method, adapter_named, choose
@@ -126,14 +126,18 @@ def follow(run_dir: Path, rank: int, ranks: int, *, resume: bool) -> int:
     if resume and earlier is not None and earlier.status is Status.DONE:
         return rundir.EXIT_DONE
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        notebook = Notebook(run_dir, nowhere, time.monotonic(), rank=rank, ranks=ranks)
         try:
-            train(
-                Notebook(run_dir, nowhere, time.monotonic(), rank=rank, ranks=ranks), rundir.read_job(run_dir)
-            )
+            train(notebook, rundir.read_job(run_dir))
         except Stopped:
             return rundir.EXIT_STOPPED
         except PublicError:
             return rundir.EXIT_FAILED  # the first one says it
+        except Exception as error:
+            traceback.print_exc()
+            if not neighbour_is_gone(error):
+                print(f"{rundir.BESIDE}{_why(error, notebook)}", file=sys.stderr, flush=True)
+            return rundir.EXIT_STOPPED
     return rundir.EXIT_DONE
 
 
@@ -152,6 +156,9 @@ def _conclude(notebook: Notebook) -> int:
         return rundir.EXIT_STOPPED
     except Exception as error:
         traceback.print_exc()
+        if notebook.ranks > 1 and neighbour_is_gone(error):
+            notebook.tell(Event.STOPPING, notebook.result.steps, message="A process beside this one ended.")
+            return rundir.EXIT_STOPPED  # the bot starts all of them again, a few times
         return _end(notebook, Status.FAILED, _why(error, notebook))
 
 

@@ -24,6 +24,7 @@ CHECKPOINTS, ADAPTER = "checkpoints", "adapter"
 SWEEP = "sweep"  # what was tried, each trial in a folder of its own
 STAGES, STAGE = "stages", "stage.json"  # stages/sft: what an earlier stage left, its facts in stage.json
 
+BESIDE = "A process beside the first one ended: "  # in the log, before the reason
 EXIT_DONE, EXIT_FAILED, EXIT_LOCKED, EXIT_STOPPED = 0, 1, 3, 75
 
 

@@ -7,6 +7,7 @@ by now; what it has done is told by its files. The handle is the run directory.
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ OF_A_STAGE = ("loss", "eval_loss", "tokens_per_s", "eta_s")
 
 FALLEN, FALLEN_LINES = "Fatal Python error: ", 200
 """How Python's faulthandler begins what it says of a process that native code brought down, in the last lines of its log."""
+
+KILLED = re.compile(r"Signal \d+ \((SIG\w+)\) received by PID")
+"""How torchrun says it of one of several processes."""
 
 NICE = 10
 """How far behind everybody else a trainer stands in the line for a core."""
@@ -172,6 +176,12 @@ def last_words(directory: Path) -> str:
     except FileNotFoundError:
         lines = []
     fell = next((line for line in reversed(lines[-FALLEN_LINES:]) if line.startswith(FALLEN)), "")
+    beside = next((line for line in reversed(lines[-FALLEN_LINES:]) if line.startswith(rundir.BESIDE)), "")
+    if beside:
+        return beside
+    killed = next((found for line in lines[-FALLEN_LINES:] if (found := KILLED.search(line))), None)
+    if killed:
+        return f"one of its processes was killed ({killed[1]}), as happens where memory runs out"
     if fell:
         return f"{fell.removeprefix(FALLEN)} in a library, as happens where memory runs out"
     return lines[-1][:300] if lines else "the trainer ended without a word (killed, or out of memory)"

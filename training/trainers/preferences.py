@@ -5,6 +5,7 @@ reference thinks is computed once, before the first step, and its copy is droppe
 """
 
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,26 @@ KEEP_LIKED = 1.0  # times the mean loss of the liked answers, beside KTO's own (
 KEEP_SAYING = 0.2  # of the loss: the chosen answer itself must not become less likely while the gap widens
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class SharedReference:
+    """A trainer of TRL whose processes find what the reference thinks, which the first of them writes for all.
+
+    TRL (1.16.0) takes a file of the dataset's cache; of rows in memory each process would look into a folder of its own.
+    """
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        trainer: Any = self
+        folder = Path(trainer.args.output_dir) / "reference"
+        if trainer.accelerator.num_processes > 1:
+            folder.mkdir(parents=True, exist_ok=True)
+            dataset._get_cache_file_path = lambda _fingerprint: str(folder / f"{name}.arrow")
+        found = super()._precompute_ref_logps(dataset, name, batch_size)  # type: ignore[misc]
+        trainer.accelerator.wait_for_everyone()  # whoever reads has the file open by now
+        if trainer.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+
+class PairTrainer(SharedReference, DPOTrainer):  # type: ignore[misc]
     """TRL's DPO on pairs that are tokens already."""
 
     made: Plan
@@ -37,7 +57,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         return arguments.order_of(self, lengths, self.made, seed=self.drawn_from)
 
 
-class ThumbTrainer(KTOTrainer):  # type: ignore[misc]
+class ThumbTrainer(SharedReference, KTOTrainer):  # type: ignore[misc]
     """TRL's KTO on answers that are tokens already, each beside its batch's neighbour for the distance to the reference.
 
     KTO alone only asks that liked answers gain on the others; both may become unlikely, and what is said then is neither. So
