@@ -12,6 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.slack.trouble import UNREACHABLE, reason_of
 
 REMEMBERED_S = 600.0  # a public channel can be made private
+UNSAID_S = 60.0  # before Slack is asked again where it did not say
 MOST = 10_000
 
 log = structlog.get_logger(__name__)
@@ -25,11 +26,11 @@ class Places:
         self._known: dict[str, tuple[str, float]] = {}
 
     async def kind(self, channel: str) -> str:
-        """The kind of a conversation; "" where Slack does not say, which nobody remembers."""
+        """The kind of a conversation; "" where Slack does not say, which is asked again soon."""
         if channel.startswith("D"):
             return "im"
         known = self._known.get(channel)
-        if known is not None and time.monotonic() - known[1] < REMEMBERED_S:
+        if known is not None and time.monotonic() - known[1] < (REMEMBERED_S if known[0] else UNSAID_S):
             return known[0]
         try:
             told = await self._client.conversations_info(channel=channel)
@@ -37,8 +38,9 @@ class Places:
             log.warning(
                 "Slack does not say what kind of channel this is", channel=channel, error=reason_of(error)
             )
-            return ""
-        kind = _kind(told.get("channel") or {})
+            kind = ""
+        else:
+            kind = _kind(told.get("channel") or {})
         while len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
         self._known[channel] = (kind, time.monotonic())
