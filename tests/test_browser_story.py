@@ -1,9 +1,10 @@
 """The story of README's first page, in a real browser: what a new user sees and presses, from question to better answer."""
 
+import re
 from pathlib import Path
 
 import pytest
-from bot_process import bot_in_here, write_faq
+from bot_process import ADMIN_CHANNEL, HELP, bot_in_here, write_faq
 from browser import BROWSER_ARGS, CHROMIUM, needs_chromium
 from playwright.async_api import Page, async_playwright, expect
 
@@ -15,6 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.training, needs_chromium]
 PATIENCE_MS = 30_000
 RUN_MS = 150_000
 QUESTION = "@apprentice Do you sell nails?"
+CHANNELS = {"help-desk": HELP, "apprentice-admin": ADMIN_CHANNEL}
 BETTER = "No, we only lend tools."
 
 
@@ -40,9 +42,12 @@ async def test_a_new_user_walks_the_loop_in_the_browser(tmp_path: Path) -> None:
 
 
 async def act_as(page: Page, person: str, channel: str) -> None:
-    """Become somebody else and open a channel."""
+    """Become somebody else and open a channel; what is typed before it is open would be for the one before."""
+    shown = page.locator("body")
     await page.get_by_test_id("person-switch").select_option(person)
+    await expect(shown).to_have_attribute("data-shown", re.compile(f"^#{person}/"))
     await page.get_by_test_id(f"channel-{channel}").click()
+    await expect(shown).to_have_attribute("data-shown", f"#{person}/{CHANNELS[channel]}")
 
 
 async def say(page: Page, words: str) -> None:

@@ -123,7 +123,8 @@ async def test_an_answer_grows_while_it_is_written(desk: Desk) -> None:
     root = await desk.person("U0CLEO").post(HELP, "@apprentice how do I rate?")
     await desk.visit("U0CLEO")
     await desk.client.assistant_threads_setStatus(channel_id=HELP, thread_ts=root, status="is thinking...")
-    await desk.see("message-reply").click(force=True)
+    await desk.see("message").first.hover()  # the buttons beside a message show where the mouse is
+    await desk.see("message-reply").first.click()
     await expect(desk.see("status")).to_contain_text("apprentice is thinking...")
     stream = await desk.client.chat_startStream(
         channel=HELP, thread_ts=root, recipient_team_id="T0LOCAL", recipient_user_id="U0CLEO"
@@ -161,6 +162,33 @@ async def test_a_thumb_shows_what_this_person_chose_last(desk: Desk) -> None:
     await expect(good).to_have_attribute("aria-pressed", "true")
     await expect(bad).to_have_attribute("aria-pressed", "false")
     assert [rating["by"] for rating in desk.told] == ["U0CLEO", "U0DAN"]
+
+
+async def test_who_is_quick_ends_where_they_went_last(desk: Desk) -> None:
+    """A channel is chosen while the page still becomes somebody else."""
+    page = await desk.visit("U0CLEO")
+    for _ in range(3):
+        await desk.see("person-switch").select_option("U0ANN")
+        await page.evaluate("location.hash = '#U0ANN/C0ADMIN'")
+        await expect(desk.see("composer")).to_have_attribute("aria-label", "Message #apprentice-admin")
+        await page.wait_for_timeout(300)
+        await expect(desk.see("composer")).to_have_attribute("aria-label", "Message #apprentice-admin")
+        await desk.see("person-switch").select_option("U0CLEO")
+        await page.evaluate("location.hash = '#U0CLEO/C0GENERAL'")
+        await expect(desk.see("composer")).to_have_attribute("aria-label", "Message #general")
+
+
+async def test_what_somebody_began_to_write_is_theirs(desk: Desk) -> None:
+    """Another person's box is empty; who comes back goes on where they were."""
+    await desk.visit("U0ANN")
+    await desk.see("composer").fill("a draft of Ann")
+    await desk.see("person-switch").select_option("U0CLEO")
+    await expect(desk.see("channel-apprentice-admin")).to_have_count(0)
+    await expect(desk.see("composer")).to_have_value("")
+    await desk.see("composer").fill("and one of Cleo")
+    await desk.see("person-switch").select_option("U0ANN")
+    await expect(desk.see("channel-apprentice-admin")).to_be_visible()
+    await expect(desk.see("composer")).to_have_value("a draft of Ann")
 
 
 async def test_another_person_sees_their_own_workspace(desk: Desk) -> None:

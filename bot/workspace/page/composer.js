@@ -154,7 +154,7 @@ export class Composer {
   aim(channel, threadTs, placeholder) {
     if (this.target)
       this.#drafts.set(this.#draftKey, { text: this.area.value, files: this.attachments.files });
-    this.target = { channel, threadTs };
+    this.target = { channel, threadTs, user: this.store.userId };
     this.area.placeholder = placeholder;
     this.area.setAttribute("aria-label", placeholder);
     const draft = this.#drafts.get(this.#draftKey) ?? { text: "", files: [] };
@@ -166,7 +166,7 @@ export class Composer {
   }
 
   get #draftKey() {
-    return `${this.store.userId}:${this.target.channel}:${this.target.threadTs ?? ""}`;
+    return `${this.target.user}:${this.target.channel}:${this.target.threadTs ?? ""}`;
   }
 
   #write(text) {

@@ -42,10 +42,16 @@ function asked() {
   return { user: user || localStorage.getItem("person") || FIRST_PERSON, channel, rest };
 }
 
+let newest = 0;
+let becoming = Promise.resolve();
+
 /** Follows the address: first who, then where. A person or channel that is not there gives way to one that is. */
 async function follow() {
+  const mine = ++newest;
   const { user, channel, rest } = asked();
-  if (user !== store.userId) await become(user);
+  if (user !== store.userId) becoming = become(user);
+  await becoming;
+  if (mine !== newest) return; // the address has changed meanwhile
   const room = roomFor(channel);
   if (!room) return;
   if (room.id !== channel) history.replaceState(null, "", store.address(room.id));
@@ -53,11 +59,13 @@ async function follow() {
   const moved = room.id !== channelPane.id;
   channelPane.show(room.id, TABS.has(rest) ? rest : "messages");
   await threadPane.show(room.id, ts);
+  if (mine !== newest) return;
   if (moved) tellContext(room.id);
   reveal(ts);
   sidebar.draw();
   document.body.classList.toggle("with-thread", Boolean(ts));
   showSidebar(false);
+  document.body.dataset.shown = store.address(room.id);
   document.title = `${room.name} · Local workspace`;
 }
 
