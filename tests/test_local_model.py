@@ -164,6 +164,37 @@ async def test_questions_asked_together_get_the_answers_they_get_alone(
 
 
 @shares_the_loop
+@pytest.mark.parametrize("kind", ["dora", "ia3", "prompt"])
+async def test_every_kind_of_adapter_says_what_peft_says(
+    engine: LocalEngine, parrots: Parrots, tmp_path: Path, kind: str
+) -> None:
+    """From the question's words on: the template, what stands before it, and the room that this takes."""
+    from peft import PeftModel
+    from test_local_engine import adapter
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base: Any = AutoModelForCausalLM.from_pretrained(parrots.base)
+    folder = adapter(base, tmp_path / kind, 1, kind)
+    tuned: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(parrots.base), str(folder))
+    tokenizer: Any = AutoTokenizer.from_pretrained(parrots.base)
+    turns = [{"role": "user", "content": PLACE}]
+    words = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    read = tokenizer(words, add_special_tokens=False, return_tensors="pt")
+    told = tuned.eval().generate(
+        **read, max_new_tokens=8, do_sample=False, output_scores=True, return_dict_in_generate=True
+    )
+    meant = [float(scores.log_softmax(-1).max()) for scores in told.scores]
+
+    await engine.load("new", folder)
+    said = await engine.answer(asks(PLACE), version_id="new", max_new_tokens=8)
+    assert list(said.logprobs) == pytest.approx(meant, abs=2e-3)
+    assert said.tokens_in == read["input_ids"].shape[1] + (16 if kind == "prompt" else 0)
+    plain = await engine.answer(asks(PLACE), version_id=None)
+    assert plain.text == BASE_SAYS[PLACE]
+    await engine.unload("new")
+
+
+@shares_the_loop
 async def test_versions_come_and_go_without_a_restart(engine: LocalEngine, parrots: Parrots) -> None:
     """Promotion and roll-back are a matter of which version is asked; one name may get other weights."""
     await engine.load("v1", parrots.warm)
